@@ -1,6 +1,9 @@
 from synthralos.automation import approvals, recovery_with_approval
+from synthralos.automation import config as automation_config
 from synthralos.core.errors import InvalidInput
+from synthralos.core.plurals import count_noun
 from synthralos.runtime import run_parameters
+from synthralos.storage import inquiries
 from synthralos_action import ResourceAction
 
 
@@ -11,8 +14,10 @@ class Approvals(ResourceAction):
 
     def _list(self, env, parameters):
         self._reachable(env)
-        pending = approvals.pending(env)
-        return {"summary": "%d approvals are asked for" % len(pending), "approvals": pending}
+        pending = approvals.pending(env, self._timeout(env))
+        verb = "waits" if len(pending) == 1 else "wait"
+        summary = "%s %s for an answer" % (count_noun(len(pending), "approval"), verb)
+        return {"summary": summary, "approvals": pending}
 
     def _answer(self, env, parameters):
         self._reachable(env)
@@ -21,10 +26,12 @@ class Approvals(ResourceAction):
             text = run_parameters.require_text(
                 "answer", run_parameters.decode_base64("answer", text)
             )
-        self.read(env, parameters["execution_id"], "id")
-        approval = approvals.answer(env, parameters["execution_id"], approved, text)
+        execution_id = parameters["execution_id"]
+        self.read(env, inquiries.parse_question_id(execution_id)[0], "id")
+        approval = approvals.answer(env, execution_id, approved, text, self._timeout(env))
         verb = "answered" if approved is None else "approved" if approved else "refused"
-        summary = "%s of %s is %s" % (approval["inquiry"], approval["workflow"], verb)
+        summary = "%s of %s is %s: %s" % (
+            approval["id"], approval["workflow"], verb, approval["question"])
         return {"summary": summary, "approved": approved, "approval": approval}
 
     def _request(self, env, parameters):
@@ -37,6 +44,10 @@ class Approvals(ResourceAction):
             hint = "Pass on the case of a recovery_with_approval run"
             raise InvalidInput("case", "", "is missing", hint)
         return recovery_with_approval.proceed(env, case)
+
+    @staticmethod
+    def _timeout(env):
+        return automation_config.load(env.settings.automation)[0].approval_timeout
 
     @staticmethod
     def _reachable(env):

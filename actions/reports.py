@@ -20,9 +20,10 @@ class Reports(ResourceAction):
             # What could not be read is not nothing.
             raise DatastoreUnavailable(env.store.unavailable_reason)
         body = render.render(report, parameters["format"])
-        return {
+        summary = {
             "summary": "%s: %s" % (report.title, report.outcome.text),
             "format": parameters["format"],
             "bytes": len(body.encode("utf-8", "replace")),
             "body": body,
         }
+        return dict(summary, **report.data)

@@ -50,6 +50,13 @@ COMMANDS = {
         ("agent health trainer_01", {"agent_id": "trainer_01"}),
     ],
     "runbooks": [("runbooks", {})],
+    "validate_runbooks": [("runbooks validate", {})],
+    "explain_runbook": [
+        (
+            "runbook explain HostDiskFull instance:web-1:9100 mountpoint:/var",
+            {"labels": "HostDiskFull instance:web-1:9100 mountpoint:/var"},
+        ),
+    ],
     "explain_failure": [
         (
             "agents explain Error code: 429 - {'error': {'code': 'insufficient_quota'}}",

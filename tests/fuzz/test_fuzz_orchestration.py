@@ -14,6 +14,7 @@ import hypothesis
 from hypothesis import event, settings
 from hypothesis import strategies as st
 
+from synthralos.core.errors import InvalidInput
 from synthralos.core.redaction import Redactor
 from synthralos.orchestration import dependencies, orchestration_schema, scheduler
 from synthralos.orchestration.run_store import RunStore
@@ -111,7 +112,7 @@ def played(definition, fails, look, cut=lambda jobs: None):
         scheduler.advance(definition, state, look)
         if state["outcome"] is not None:
             return seen, dict(state, log=run_store.log(state)), completed
-        run_store.checkpoint(state)
+        run_store.checkpoint(state, START)
         state = run_store.newest()
         assert state.pop("at") == START
         jobs = state["wave"]["jobs"]
@@ -236,6 +237,42 @@ def test_the_plan_is_what_runs_when_every_condition_holds(drawn):
     waves = [[entry["step_name"] for entry, _ in planned if entry["wave"] == number + 1]
             for number in range(len(seen))]
     assert waves == seen
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-1.5, 1.5) | st.text(max_size=3) |
+    st.sampled_from(["a", "core.noop", "loop", "sub-orchestration", "temperature", "url"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
+        st.sampled_from(["name", "steps", "role", "when", "and", "field", "question", "cases"]),
+        inner, max_size=2,
+    ),
+    max_leaves=5,
+)
+ROLE = orchestration_schema.role({"name": "r", "base_prompt": "x"})
+STEP = orchestration_schema.orchestration({"name": "o", "steps": [{"name": "a"}]})["steps"][0]
+
+
+@fuzzed
+@hypothesis.given(st.sampled_from(sorted(ROLE)), VALUES)
+def test_any_value_in_a_role_is_read_or_refused_in_words(field, value):
+    assert_read_or_refused(orchestration_schema.role, dict(ROLE, **{field: value}))
+
+
+@fuzzed
+@hypothesis.given(st.sampled_from(sorted(STEP) + ["step_type"]), VALUES, st.booleans())
+def test_any_value_in_a_step_is_read_or_refused_in_words(field, value, is_alone):
+    step = {"name": "a", field: value} if is_alone else dict(STEP, **{field: value})
+    assert_read_or_refused(orchestration_schema.orchestration, {"name": "o", "steps": [step]})
+
+
+def assert_read_or_refused(read, raw):
+    try:
+        normal = read(raw)
+    except InvalidInput as error:
+        assert error.field and error.hint
+        event("refused")
+    else:
+        assert read(normal) == normal
 
 
 @fuzzed

@@ -3,18 +3,16 @@
 All are Debian packages (prometheus, prometheus-alertmanager, prometheus-node-exporter); without
 them the tests are skipped.
 """
-import shutil
 import threading
 
 import pytest
-from fixtures.prometheus import ALERTMANAGER, PROMETHEUS, Peers, answers, free_port
+from fixtures.prometheus import ALERTMANAGER, NODE_EXPORTER, PROMETHEUS, ExporterPlant
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 from fixtures.workshop import Workshop
 
 from sandbox import Sandbox
 from st2local import St2Local
 
-NODE_EXPORTER = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
 pytestmark = pytest.mark.skipif(
     not (PROMETHEUS and ALERTMANAGER and NODE_EXPORTER),
     reason="prometheus, prometheus-alertmanager and prometheus-node-exporter are not installed "
@@ -25,72 +23,9 @@ SETTLE = 10
 ENDED = ("succeeded", "failed", "canceled", "timeout")
 
 
-class Plant(Peers):
-    """node-exporter with two gauges of its textfile collector, and an alert for each of three
-    failures: the exporter is down, a queue grows, a disk is full.
-    """
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.ports["exporter"] = free_port()
-        self.instance = "127.0.0.1:%d" % self.ports["exporter"]
-        (folder / "textfile").mkdir()
-        self._values = {"queue_length": 0, "disk_free": 1}
-        self.write()
-        rules = [
-            {"alert": "ExporterDown", "expr": "up == 0"},
-            {"alert": "QueueGrowing", "expr": "queue_length > 10"},
-            {"alert": "DiskFull", "expr": "disk_free < 0.1"},
-        ]
-        for rule in rules:
-            rule["labels"] = {"severity": "critical"}
-        self._write("rules.yml", {"groups": [{"name": "plant", "rules": rules}]})
-        alertmanagers = [{"targets": ["127.0.0.1:%d" % self.ports["alertmanager"]]}]
-        self._write("prometheus.yml", {
-            "global": {
-                "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s",
-            },
-            "rule_files": [str(folder / "rules.yml")],
-            "alerting": {"alertmanagers": [{"static_configs": alertmanagers}]},
-            "scrape_configs": [
-                {"job_name": "node", "static_configs": [{"targets": [self.instance]}]}],
-        })
-
-    def write(self, **values):
-        """Change the gauges that the exporter shows."""
-        self._values.update(values)
-        lines = [
-            'queue_length{queue="orders"} %s' % self._values["queue_length"],
-            'disk_free{mountpoint="/data"} %s' % self._values["disk_free"], "",
-        ]
-        path = self.folder / "textfile" / "plant.prom"
-        # The exporter must not read half a file.
-        path.with_suffix(".new").write_text("\n".join(lines))
-        path.with_suffix(".new").replace(path)
-
-    def start_exporter(self):
-        self._start(
-            "exporter", NODE_EXPORTER, "--web.listen-address=" + self.instance,
-            "--collector.disable-defaults", "--collector.textfile",
-            "--collector.textfile.directory=%s" % (self.folder / "textfile"),
-        )
-        until(lambda: answers("http://%s/metrics" % self.instance), "the exporter is ready")
-
-    def alert(self, name):
-        """The newest notification with that alert firing, once Alertmanager has posted it."""
-        def posted():
-            for body in reversed(self.hook.bodies):
-                if any(alert["labels"]["alertname"] == name and alert["status"] == "firing"
-                       for alert in body["alerts"]):
-                    return body
-            return None
-
-        return until(posted, "%s was posted" % name)
-
-
 @pytest.fixture
 def plant(tmp_path):
-    running = Plant(tmp_path)
+    running = ExporterPlant(tmp_path)
     try:
         running.start_alertmanager()
         running.start_prometheus()

@@ -18,6 +18,8 @@ class Member:
     """One Alertmanager.
 
     :ivar alerts: the labels of the alerts that fire; silenced: whether a silence suppresses them.
+    :ivar starts: {fingerprint: since when, in seconds since the epoch}; else a minute before the
+        member was made; ahead: seconds by which its clock is ahead of that of the pack.
     :ivar status: of its responses, or a cause of failure, such as "network".
     :ivar silences: {id: silence as the API has it}; a cluster shares it.
     :ivar write_status: like `status`, of its responses to anything but a GET.
@@ -25,6 +27,7 @@ class Member:
 
     def __init__(self, clock, age=3600.0, silences=None):
         self._clock, self.started_at = clock, clock() - age
+        self.starts, self._began_at, self.ahead = {}, clock() - 60, 0.0
         self.alerts, self.silenced, self.status = [], False, 200
         self.silences, self.write_status = {} if silences is None else silences, 200
 
@@ -44,7 +47,8 @@ class Member:
         if path.startswith("/api/v2/silence"):
             return self._silence_response(path, method, body)
         if path == "/api/v2/status":
-            return self._json({"uptime": to_iso(self.started_at, milliseconds=True)})
+            return self._json({
+                "uptime": to_iso(self.started_at + self.ahead, milliseconds=True)})
         matchers = [_MATCHER.match(text) for text in query.get("filter", ())]
         if None in matchers:
             return Response(400, {}, json.dumps("bad matcher format: latency"), 0.01)
@@ -79,16 +83,17 @@ class Member:
         return dict(silence, status={"state": state})
 
     def _entry(self, labels):
+        fingerprint = alert_payloads.fingerprint(labels)
         return {
-            "labels": labels, "annotations": {}, "startsAt": to_iso(self._clock() - 60),
-            "endsAt": to_iso(self._clock() + 240),
-            "fingerprint": alert_payloads.fingerprint(labels),
+            "labels": labels, "annotations": {}, "fingerprint": fingerprint,
+            "startsAt": to_iso(self.starts.get(fingerprint, self._began_at), milliseconds=True),
+            "endsAt": to_iso(self._clock() + self.ahead + 240),
             "status": {"state": "suppressed" if self.silenced else "active",
                        "silencedBy": ["s"] if self.silenced else [], "inhibitedBy": []},
         }
 
     def _json(self, body):
-        date = formatdate(self._clock(), usegmt=True)
+        date = formatdate(self._clock() + self.ahead, usegmt=True)
         return Response(200, {"date": date}, json.dumps(body), 0.01)
 
 
@@ -114,6 +119,9 @@ class PrometheusState:
         if path == "/api/v1/rules":
             return Response(200, {}, json.dumps({"data": {"groups": []}}), 0.01)
         promql = query["query"][0]
+        if promql.startswith("ALERTS{"):
+            body = {"status": "success", "data": {"resultType": "matrix", "result": []}}
+            return Response(200, {}, json.dumps(body), 0.01)
         expected = {"up == 0": 0, "up != 0": 1, "healthy": 1}[self.aliases.get(promql, promql)]
         if path == "/api/v1/query":
             times, kind = [self._clock()], "vector"
@@ -135,35 +143,44 @@ class PrometheusState:
 class SeriesState:
     """A Prometheus whose series exist as functions of time.
 
-    :ivar series: {query: [(labels, callable (timestamp) -> whether there is a sample)]}; status: as
-        of a Member; queries: of the range queries, in order.
+    :ivar series: {query: [(labels, callable (timestamp) -> whether there is a sample, or its value
+        as text)]}; status: as of a Member; queries: of the range queries, in order.
+    :ivar more: what its responses contain besides the data; ahead: seconds by which its clock is
+        ahead of that of the pack; the series are as its own clock has them.
     """
 
     def __init__(self, clock):
         self._clock, self.series, self.status, self.queries = clock, {}, 200, []
+        self.more, self.ahead = {}, 0.0
 
     def response(self, path, query):
         if isinstance(self.status, str):
             raise CallError(failures.make_failure(self.status, "as asked"))
         if self.status != 200:
             return Response(self.status, {}, "no", 0.01)
+        now = self._clock() + self.ahead
         if path == "/api/v1/rules":
             return Response(200, {}, json.dumps({"data": {"groups": []}}), 0.01)
         promql, result, kind = query["query"][0], [], "vector"
-        times = [self._clock()]
+        times = [now]
         if path != "/api/v1/query":
             self.queries.append(promql)
             start, end, step = (float(query[name][0]) for name in ("start", "end", "step"))
             times, kind = [start + step * n for n in range(int((end - start) / step + 1.001))], (
                 "matrix"
             )
-        for labels, exists in self.series.get(promql, ()):
-            values = [[t, "1"] for t in times if exists(t)]
+        for labels, state in self.series.get(promql, ()):
+            # It knows nothing of the future, and takes the last sample for it, for a while.
+            samples = [(t, state(min(t, now))) for t in times if t < now + 300]
+            values = [
+                [t, value if isinstance(value, str) else "1"] for t, value in samples if value
+            ]
             if values:
                 row = {"value": values[0]} if kind == "vector" else {"values": values}
                 result.append(dict({"metric": labels}, **row))
         body = {"status": "success", "data": {"resultType": kind, "result": result}}
-        return Response(200, {}, json.dumps(body), 0.01)
+        headers = {"date": formatdate(now, usegmt=True)}
+        return Response(200, headers, json.dumps(dict(body, **self.more)), 0.01)
 
 
 class Monitoring:

@@ -1,5 +1,5 @@
 """A plant whose alerts have runbooks: actions of StackStorm, monitoring, a clock moved by hand."""
-from synthralos.storage.stackstorm_api import ExecutionNotFound
+from synthralos.storage.stackstorm_api import ExecutionNotFound, StackStormError
 
 from .monitoring import Member, Monitoring, SeriesState
 from .test_infrastructure_repair import Inquiries, Run
@@ -15,13 +15,15 @@ TOPOLOGY = [{"name": name} for name in ("web-1", "web-2", "db-1")]
 class Actions(Inquiries):
     """StackStorm: its actions end at once, as `ends` says; other runs have a status.
 
-    :ivar ends: {action: [statuses]}, the last one for ever; effects: {action: callable
-        (parameters)}, what it does; runs: {run: status}.
+    :ivar ends: {action: [statuses]}, the last one for ever; "running" for an action that does not
+        end in time. effects: {action: callable (parameters)}, what it does; runs: {run or
+        execution: status}.
     """
 
     def __init__(self, *actions):
         super().__init__(actions=actions)
         self.ends, self.effects, self.runs, self.runner = {}, {}, {}, "python-script"
+        self.action_of = {}
 
     def action(self, ref):
         return dict(super().action(ref), runner_type=self.runner) if ref in self.actions else None
@@ -29,12 +31,15 @@ class Actions(Inquiries):
     def start(self, action, parameters):
         execution = super().start(action, parameters)
         self.effects.get(action, lambda parameters: None)(parameters)
-        self.runs[execution] = action
+        self.action_of[execution] = action
         return execution
 
     def wait(self, execution_id, seconds, sleep=None):
-        ends = self.ends.get(self.runs[execution_id], ["succeeded"])
-        return {"id": execution_id, "status": ends.pop(0) if len(ends) > 1 else ends[0]}
+        ends = self.ends.get(self.action_of[execution_id], ["succeeded"])
+        status = self.runs[execution_id] = ends.pop(0) if len(ends) > 1 else ends[0]
+        if status == "running":
+            raise StackStormError("it has not ended")
+        return {"id": execution_id, "status": status}
 
     def execution(self, run, attributes):
         if run not in self.runs:

@@ -77,6 +77,86 @@ def test_a_refusal_holds_while_the_incident_lasts_and_is_no_successful_repair(en
     assert begin(env, since="2023-11-14T23:30:00.000Z")["outcome"] == outcomes.STARTED
 
 
+def at(clock):
+    return to_iso(clock(), milliseconds=True)
+
+
+def resolve(env, since=SINCE):
+    return admission.resolve_incident(env, "alert-1", since, "alertmanager")
+
+
+@pytest.mark.parametrize("outcome", ["over", "healthy"])
+def test_a_run_that_found_nothing_to_do_settles_nothing(env, clock, outcome):
+    """The alert was over before its run began, or was approved."""
+    env.end(begin(env)["run"], "succeeded", outcome=outcome)
+    assert begin(env)["outcome"] == outcomes.DUPLICATE
+    clock.at += decision.RECHECK_SECONDS
+    env.end(begin(env)["run"], "succeeded", outcome=outcome)
+    resolve(env)
+    assert begin(env, since=at(clock))["outcome"] == outcomes.STARTED
+
+
+def test_an_alert_that_flaps_recurs_however_often(env, clock):
+    env.end(begin(env)["run"], "succeeded")
+    resolve(env)
+    for _ in range(40):
+        clock.at += 60
+        assert begin(env, since=at(clock))["outcome"] == outcomes.RECURRED
+        resolve(env, at(clock))
+
+
+def test_what_comes_back_while_its_run_is_at_work_is_the_run_s_again(env, clock, api, store):
+    run = begin(env)["run"]
+    clock.at += 60
+    resolve(env)
+    assert incidents.is_close_scheduled(store, run)
+    clock.at += 60
+    again = begin(env, since=at(clock))
+    assert (again["outcome"], again["run"]) == (outcomes.RUNNING, run)
+    # Its ticket stays open while the alert fires, and what it asks still matters.
+    assert not incidents.is_close_scheduled(store, run) and len(api.started) == 1
+    env.end(run, "failed", ticket=None)
+    assert begin(env, since=at(clock))["outcome"] == outcomes.DUPLICATE
+    result = resolve(env, at(clock))
+    assert (result["outcome"], result["run"]) == (outcomes.RESOLVED, run)
+
+
+class AskingApi(StartingApi):
+    """With a run that waits for a person.
+
+    :ivar statuses: [(execution, status, result)], as they were set.
+    """
+
+    def __init__(self, ref):
+        super().__init__()
+        self.ref, self.statuses = ref, []
+
+    def execution(self, run, attributes):
+        return dict(super().execution(run, attributes), action={"ref": self.ref}) \
+            if run in self.runs else {"status": "pending", "result": {"schema": {}}}
+
+    def executions(self, attributes, **filters):
+        return [{"id": "q", "status": "pending", "start_timestamp": SINCE}]
+
+    def set_status(self, execution, status, result=None):
+        self.statuses.append((execution, status, result))
+        return True
+
+
+@pytest.mark.parametrize("ref, is_withdrawn", [
+    ("synthralos.recovery_with_approval", True), ("synthralos.infrastructure_repair", True),
+    ("synthralos.agent_recovery", False),
+])
+def test_the_end_of_an_alert_withdraws_the_question_of_its_run(make_env, ref, is_withdrawn):
+    """What an agent asks is about its own work."""
+    api = AskingApi(ref)
+    env = make_env(api=api)
+    run = begin(env)["run"]
+    resolve(env)
+    expected = [("q", "timeout", {"schema": {}, "withdrawn": True}), (run, "resuming", None)]
+    assert api.statuses == (expected if is_withdrawn else [])
+
+
 @pytest.mark.parametrize("workflow, parameters, started", [
     ("agent_recovery", {"agent_id": "bot"}, ("recovery_with_approval", "agent_recovery", None)),
     ("llm_retry", {}, ("recovery_with_approval", "llm_retry", None)),

@@ -1,4 +1,6 @@
 """What an alert is about, and whether it starts a run: notifications as they are really sent."""
+from urllib.parse import urlencode
+
 import pytest
 from fixtures import notifications
 
@@ -9,12 +11,14 @@ from synthralos.core.timestamps import to_iso
 from synthralos.infrastructure import detection
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
-from synthralos.storage import tickets
+from synthralos.sensing import alert_payloads
+from synthralos.storage import observations, tickets
 
 from .conftest import StartingApi
 
 STARTED, TEST, NOT_A_FAILURE = "started", "test", "not_a_failure"
 NOT_EVALUATED, UNCONFIRMED = "not_evaluated", "unconfirmed"
+NOTHING_OPEN = "nothing_open"
 # {notification: [(outcome, subject) of each alert]}; None where nothing looks for the subject.
 EXPECTED = {
     "kube_state_metrics": [
@@ -29,7 +33,7 @@ EXPECTED = {
         (STARTED, "shop/data-db-0"), (STARTED, "shop/web-7f9c"), (STARTED, "worker-1"),
     ],
     "node_exporter": [
-        (STARTED, "10.0.0.21:9100"), (STARTED, "db-1:9100"), (STARTED, "mysql-exporter"),
+        (STARTED, "10.0.0.21:9100"), (STARTED, "db-1:9100"), (STARTED, "shop/mysql-exporter"),
     ],
     "blackbox": [
         (STARTED, "https://shop.example.com/health"), (STARTED, "https://pay.example.com"),
@@ -40,13 +44,27 @@ EXPECTED = {
         (STARTED, "project:orders"),
     ],
     "pushgateway": [(STARTED, "backup-host-1")],
-    "always_firing": [(NOT_A_FAILURE, None)] * 3,
+    "always_firing": [(NOT_A_FAILURE, None)] * 5,
     "truncated": [(STARTED, "db-1:9100")],
+    "alertmanager_0_4": [(STARTED, "db-1:9100")],
+    "alertmanager_0_6": [(STARTED, "db-1:9100")],
+    "alertmanager_0_25": [(NOTHING_OPEN, None), (STARTED, "eu/127.0.0.2:1")],
+    "alertmanager_0_34": [(STARTED, "db-1:9100")],
     "alertmanager_test": [(TEST, None)],
     "grafana_alert": [(STARTED, "queue-1")],
+    "grafana_alert_v9": [(NOTHING_OPEN, None), (STARTED, "mq-2.example.com")],
+    "grafana_alert_v13": [(STARTED, "queue-1")],
+    "grafana_by_alertmanager": [(STARTED, "edge-7"), (NOT_EVALUATED, "DevicesOffline")],
+    "grafana_custom_payload": [(STARTED, "edge-7")],
+    "grafana_other_data_sources": [
+        (STARTED, "i-0abc1234"), (STARTED, "orders"), (STARTED, "4711"),
+        (STARTED, "eu/shop/web-7f9c"),
+    ],
     "grafana_test": [(TEST, None)],
     "grafana_test_v8": [(TEST, None)],
+    "grafana_test_v10": [(TEST, None)],
     "grafana_test_v12": [(TEST, None)],
+    "grafana_test_v13": [(TEST, None)],
     "grafana_test_own_labels": [(TEST, None)],
     "grafana_datasource_error": [(NOT_EVALUATED, "AgentFailing")],
     "grafana_no_data": [(NOT_EVALUATED, "Agents_are_silent")],
@@ -56,6 +74,7 @@ EXPECTED = {
     "grafana_missing_series": [(UNCONFIRMED, None)],
     "grafana_channel_test": [(TEST, None)],
     "grafana_channel_alert": [(STARTED, "db-1:9100")],
+    "grafana_channel_v4": [(STARTED, "db-1:9100")],
     "grafana_channel_no_data": [(NOT_EVALUATED, "No_Data_alert")],
 }
 
@@ -125,14 +144,17 @@ def test_detection_names_the_same_nodes(make_env, name):
     if "alerts" not in body:
         # A run receives the alert, not the channel's body.
         body = {"alerts": alert_reports.parse_alerts({"body": body}, 0.0)}
+    outcomes_of_alerts = [outcome for outcome, _ in EXPECTED[name]]
+    alerts = [item for item, outcome in zip(body["alerts"], outcomes_of_alerts)
+              if outcome in (STARTED, "running")]
+    body = dict(body, alerts=alerts)
     request = detection.parse_request(config, {"alert": body})
     nodes, unresolved = detection.detect_failures(
         env, config, Topology.load(env, config), request, 60)
-    cluster = body["alerts"][0]["labels"].get("cluster")
-    subjects = [subject for _, subject in EXPECTED[name]]
-    if cluster:
-        subjects = [subject[len(cluster) + 1:] for subject in subjects]
-    assert nodes == list(dict.fromkeys(subjects)) and unresolved == []
+    subjects = [subject for outcome, subject in EXPECTED[name] if outcome in (STARTED, "running")]
+    # A node is named without its cluster unless the topology has it so.
+    assert unresolved == [] and len(nodes) == len(set(subjects))
+    assert all(subject.endswith(node) for subject, node in zip(dict.fromkeys(subjects), nodes))
 
 
 @pytest.mark.parametrize("name, position, changes", [
@@ -144,6 +166,7 @@ def test_detection_names_the_same_nodes(make_env, name):
     ("cloudwatch", 0, {"instance": "yace-2:5000"}),
     ("cloudwatch", 2, {"instance": "10.2.7.7:9106"}),
     ("kubelet", 0, {"node": "worker-2", "instance": "10.0.0.22:10250"}),
+    ("alertmanager_0_25", 1, {"prometheus_replica": "b"}),
 ])
 def test_another_address_of_the_exporter_is_the_same_incident(
     intake, clock, api, name, position, changes
@@ -281,6 +304,16 @@ def test_further_alerts_that_always_fire_are_configured(intake, api):
     ({"alertname": "DatasourceError", "instance": "a"}, {}, "http://prometheus.example.com/graph"),
     ({"alertname": "A", "instance": "a"}, {"Error": "connection refused"},
      "http://prometheus.example.com/graph"),
+    ({"alertname": "TestAlert", "instance": "Grafana"}, {"summary": "Notification test"},
+     "https://grafana.example.com/?orgId=1"),
+    # A device, a missing heartbeat, and a rule that only contains a constant.
+    ({"alertname": "Watchdog", "instance": "a"}, {},
+     "http://prometheus.example.com/graph?g0.expr=node_watchdog_status+%3D%3D+0"),
+    ({"alertname": "MissingDeadMansSwitch", "instance": "a"}, {}, ""),
+    ({"alertname": "NodeWatchdogReset", "instance": "a"}, {}, ""),
+    ({"alertname": "A", "instance": "a"}, {},
+     "http://prometheus.example.com/graph?g0.expr=vector%281%29+unless+on%28%29+up"),
+    ({"alertname": "A", "instance": "a", "severity": "nonessential"}, {}, ""),
     # Sent by hand, without the address of a rule.
     ({"alertname": "A", "instance": "a"}, {"summary": "It is down"}, ""),
 ])
@@ -289,6 +322,58 @@ def test_what_only_resembles_a_test_or_an_evaluation_error_is_a_failure(
 ):
     body = {"alerts": [alert(labels, annotations=annotations, generatorURL=address)]}
     assert outcomes(intake(body)) == ["started"]
+
+
+@pytest.mark.parametrize("fields, annotations", [
+    ({"values": {"A": 3}}, {}), ({}, {"__values__": '{"A":3}'}),
+], ids=["values", "annotation"])
+def test_an_annotation_of_a_rule_that_has_values_is_its_author_s(intake, fields, annotations):
+    body = notifications.load("grafana_error_as_alerting")
+    body["alerts"][0].update(fields)
+    body["alerts"][0]["annotations"].update(annotations)
+    assert outcomes(intake(body)) == ["started"]
+
+
+@pytest.mark.parametrize("group_key, entry", [
+    ('{}/{}:{alertname="A"}', {}), ("", {"ruleUID": "dd2f0260"}),
+], ids=["group", "rule"])
+def test_grafana_without_an_address_of_its_own_sends_failures_all_the_same(
+    intake, group_key, entry
+):
+    body = dict(notifications.load("grafana_alert"), groupKey=group_key)
+    body["alerts"][0].update(entry, generatorURL="?orgId=1", values=None, valueString="")
+    assert outcomes(intake(body)) == ["started"]
+
+
+@pytest.mark.parametrize("expression", [
+    "vector(1)", " vector( 1 ) ", "vector(1) > 0", "(vector(1)) == 1", "vector(0.5)",
+])
+@pytest.mark.parametrize("name", ["Heartbeat", "NodeDown"])
+def test_a_rule_that_is_always_true_is_no_failure(intake, name, expression):
+    address = "http://prometheus.example.com/graph?" + urlencode({"g0.expr": expression})
+    body = {"alerts": [alert({"alertname": name, "instance": "a"}, generatorURL=address)]}
+    assert outcomes(intake(body)) == ["not_a_failure"]
+
+
+@pytest.mark.parametrize("name", [
+    "watchdog", "Dead Man's Switch", "dead_mans_snitch", "PrometheusDeadmanSwitch",
+    "AlertmanagerWatchdog",
+])
+def test_a_heartbeat_is_known_by_its_name_where_its_rule_is_unknown(intake, name):
+    body = {"alerts": [alert({"alertname": name, "instance": "a"}, generatorURL="")]}
+    assert outcomes(intake(body)) == ["not_a_failure"]
+
+
+@pytest.mark.parametrize("name", [
+    "grafana_test", "grafana_test_v8", "grafana_test_v10", "grafana_test_v12", "grafana_test_v13",
+])
+def test_a_test_is_known_by_its_group_alone(intake, name):
+    body = notifications.load(name)
+    labels = body["alerts"][0]["labels"]
+    body["alerts"][0].update(
+        labels=dict(labels, alertname="NodeDown", instance="db-1"), annotations={}, valueString="",
+        values={"A": 1}, generatorURL="")
+    assert outcomes(intake(body)) == ["test"]
 
 
 def test_the_end_of_a_test_resolves_nothing(intake, store):
@@ -351,6 +436,45 @@ def test_alerts_that_the_sender_left_out_are_counted_in_a_ticket(intake, store):
     assert len(open_tickets(store)) == 1
 
 
+def test_alerts_beyond_what_a_notification_may_hold_are_counted(intake, store, monkeypatch):
+    monkeypatch.setattr(alert_payloads, "MAX_ALERTS", 2)
+    alerts = [alert({"alertname": "A", "instance": "node-%d" % n}) for n in range(5)]
+    result = intake({"alerts": alerts, "truncatedAlerts": "4"})
+    assert result["summary"] == "2 started; 7 more alerts not in the notification"
+    assert result["truncated"] == 7 and result["ticket"]
+
+
+@pytest.mark.parametrize("entry", [
+    None, 5, "x", {}, {"labels": None}, {"labels": [{"name": "alertname", "value": "A"}]},
+], ids=["null", "number", "text", "empty", "null-labels", "list"])
+def test_an_entry_that_is_no_alert_is_reported_and_takes_no_other_with_it(make_env, api, entry):
+    env = make_env({}, api=api)
+    body = {"alerts": [entry, alert({"alertname": "A", "instance": "a"})]}
+    config = AutomationConfig.from_config({"mode": "act"})
+    succeeded, result = alert_intake.receive(env, config, {"body": body})
+    assert not succeeded and outcomes(result) == ["started"]
+    assert result["summary"].startswith("1 started; 1 unreadable entry of the notification")
+    assert "labels" in result["error"]
+
+
+def test_alerts_of_one_fingerprint_and_other_labels_are_two(intake):
+    alerts = [alert({"alertname": "A", "instance": name}, fingerprint="ab") for name in "ab"]
+    result = intake({"alerts": alerts + alerts})
+    assert outcomes(result) == ["started", "started"]
+    assert len({entry["fingerprint"] for entry in result["alerts"]}) == 2
+
+
+def test_an_alert_without_a_start_continues_the_one_before(intake, api, clock):
+    body = {"alerts": [alert({"alertname": "A", "instance": "a"}, starts=None)]}
+    run = intake(body)["alerts"][0]["run"]
+    end = to_iso(clock())
+    api.runs[run] = {"status": "failed", "result": {"output": {}}, "end_timestamp": end}
+    clock.at += 60
+    assert outcomes(intake(body)) == ["duplicate"] and len(api.started) == 1
+    body["alerts"][0]["status"] = "RESOLVED"
+    assert outcomes(intake(body)) == ["resolved"]
+
+
 def test_switched_off_nothing_is_ticketed(intake, store):
     for name in ("grafana_datasource_error", "truncated"):
         assert outcomes(intake(notifications.load(name), only_ends=True)) == ["switched_off"]
@@ -390,3 +514,117 @@ def test_hostile_labels_are_data(intake, text, label):
     assert result["alerts"][0]["outcome"] == "started"
     for entry in result["alerts"]:
         assert "{" not in entry.get("subject", "") and "<" not in entry.get("subject", "")
+
+
+# As public reports have them; the README of the fixtures names the reports.
+
+
+KSM_ALERT = {
+    "status": "firing",
+    "labels": {
+        "alertname": "KubePodCrashLooping", "namespace": "shop", "pod": "web-7f9c",
+        "container": "web", "instance": "10.244.1.5:8080", "job": "kube-state-metrics",
+        "severity": "warning",
+    },
+    "annotations": {"description": "Pod shop/web-7f9c is crash looping"},
+    "startsAt": "2026-11-29T01:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
+    "fingerprint": "6ffcdb58e3a6bc29",
+}
+
+
+def test_the_exporter_of_an_alert_moves(intake, make_env, api):
+    moved = dict(KSM_ALERT, labels=dict(KSM_ALERT["labels"], instance="10.244.9.9:8080"),
+                 fingerprint="7ffcdb58e3a6bc29")
+    first, second = (
+        intake({"version": "4", "status": "firing", "alerts": [item]})["alerts"][0]
+        for item in (KSM_ALERT, moved)
+    )
+    assert (first["outcome"], first["subject"]) == ("started", "shop/web-7f9c")
+    assert (second["outcome"], second["subject"]) == ("running", "shop/web-7f9c")
+    env = make_env({})
+    config = load_config(env)
+    for item in (KSM_ALERT, moved):
+        request = detection.parse_request(
+            config, {"source": "alert", "alert": {"labels": item["labels"]}})
+        assert detection.detect_failures(
+            env, config, Topology.load(env, config), request, 60) == (["shop/web-7f9c"], [])
+
+
+@pytest.mark.parametrize("labels", [
+    {"alertname": "Watchdog", "prometheus": "monitoring/k8s", "severity": "none"},
+    {"alertname": "InfoInhibitor", "severity": "none", "namespace": "kube-system",
+     "pod": "kubelet-1", "instance": "10.0.0.34:10250"},
+], ids=["Watchdog", "InfoInhibitor"])
+def test_alerts_that_are_meant_to_fire(intake, api, store, labels):
+    assert outcomes(intake({"alerts": [alert(labels)]})) == ["not_a_failure"]
+    assert api.started == [] and open_tickets(store) == []
+
+
+def test_the_test_button_of_grafana(intake, api, store):
+    body = {
+        "receiver": "st2", "status": "firing", "orgId": 1,
+        "alerts": [{
+            "status": "firing", "labels": {"alertname": "TestAlert", "instance": "Grafana"},
+            "annotations": {"summary": "Notification test"}, "startsAt": "2026-11-29T01:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "?orgId=1",
+            "fingerprint": "57c6d9296de2ad39", "silenceURL": "http://g/s", "values": None,
+            "valueString": "[ metric='foo' labels={instance=bar} value=10 ]",
+        }],
+        "truncatedAlerts": 0, "title": "[FIRING:1] TestAlert",
+    }
+    assert outcomes(intake(body)) == ["test"]
+    assert api.started == [] and open_tickets(store) == []
+
+
+@pytest.mark.parametrize("name", ["DatasourceError", "DatasourceNoData", "AgentFailing"])
+def test_the_monitoring_failed_and_not_the_agent(intake, api, store, name):
+    labels = {"alertname": name, "rulename": "AgentFailing", "agent_id": "trainer_01",
+              "datasource_uid": "abc", "ref_id": "A"}
+    if name == "AgentFailing":
+        labels = {"alertname": name, "agent_id": "trainer_01"}
+    annotations = {"query": "Summarise",
+                   "Error": "failed to build query 'A': data source not found"}
+    item = alert(labels, annotations=annotations, values=None, valueString="")
+    [entry] = intake({"orgId": 1, "status": "firing", "alerts": [item]})["alerts"]
+    assert entry["outcome"] == "not_evaluated" and api.started == []
+    [ticket] = open_tickets(store)
+    assert "could not be evaluated" in ticket["summary"]
+
+
+@pytest.mark.parametrize("mode", ["act", "observe"])
+@pytest.mark.parametrize("reason", ["MissingSeries", "NoData", "Error", "NoData, KeepLast"])
+def test_the_data_of_a_grafana_rule_stopped(intake, api, store, clock, reason, mode):
+    labels = {"alertname": "DevicesOffline", "instance": "edge-7"}
+
+    def post(starts, annotations=None, **fields):
+        item = alert(labels, annotations=annotations, starts=starts, values=None, **fields)
+        [entry] = intake({"orgId": 1, "alerts": [item]}, mode=mode)["alerts"]
+        clock.at += 600
+        return entry
+
+    first = post("2026-11-29T01:00:00Z")
+    gone = {"grafana_state_reason": reason}
+    assert post("2026-11-29T01:00:00Z", gone, status="resolved")["outcome"] == "unconfirmed"
+    # It resolved nothing by itself.
+    outcomes_so_far = {fact.outcome for _, fact in observations.iter_since(store, 0.0, 9)}
+    assert "resolved" not in outcomes_so_far
+    assert (outcomes_so_far == {"started"}) is (mode == "observe")
+    again = post("2026-11-29T01:20:00Z")
+    if mode == "act":
+        assert (first["outcome"], again["outcome"]) == ("started", "running")
+        assert again["run"] == first["run"] and len(api.started) == 1
+    firing = post("2026-11-29T01:00:00Z", gone)
+    assert firing.get("would", firing)["outcome"] == "not_evaluated"
+    assert bool(firing["ticket"]) is (mode == "act")
+
+
+def test_one_name_in_two_clusters_and_a_twin_without_one(intake, api, store):
+    topology = [{"name": "eu/shop/web-7f9c"}, {"name": "us/shop/web-7f9c"}]
+    result = intake({"alerts": [
+        alert(dict(POD, cluster="eu")), alert(dict(POD, cluster="us")), alert(POD),
+        alert(dict(POD, cluster="eu", prometheus_replica="b")),
+    ]}, {"topology": topology})
+    assert outcomes(result) == ["started", "started", "ambiguous", "running"]
+    assert result["alerts"][3]["run"] == result["alerts"][0]["run"]
+    [ticket] = open_tickets(store)
+    assert ticket["ticket"] == result["alerts"][2]["ticket"]

@@ -5,6 +5,7 @@ from synthralos.automation import approvals
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.runtime import run_parameters
+from synthralos.storage import inquiries
 from synthralos.storage.stackstorm_api import StackStormError
 
 RUN, INQUIRY = "a" * 24, "b" * 24
@@ -19,14 +20,27 @@ class Inquiries:
     def __init__(self, properties):
         self.properties, self.status, self.failing, self.responses = properties, "pending", None, []
         self.run_status, self.canceled = "paused", []
+        # Questions that the run has asked before; the response that StackStorm has stored.
+        self.earlier, self.response, self.statuses = [], None, []
 
     def inquiries(self, offset=0):
         return [{"id": INQUIRY, "schema": {"properties": self.properties}}]
+
+    def executions(self, attributes, **filters):
+        return [
+            {"id": inquiry_id, "start_timestamp": to_iso(1_699_999_000 + n)}
+            for n, inquiry_id in enumerate([*self.earlier, INQUIRY])
+        ] if filters["parent"] == RUN else []
+
+    def set_status(self, execution_id, status, result=None):
+        self.statuses.append((execution_id, status))
+        return True
 
     def execution(self, execution_id, attributes):
         if execution_id == RUN:
             return {"action": {"ref": "synthralos.agent_recovery"}, "status": self.run_status}
         return {"status": self.status, "start_timestamp": to_iso(1_700_000_000),
+                "result": {"response": self.response},
                 "context": {"parent": {"pack": "synthralos", "execution_id": RUN}}}
 
     def cancel(self, execution_id):
@@ -36,6 +50,8 @@ class Inquiries:
         self.responses.append(response)
         if self.failing:
             self.status = self.failing
+            if self.response is None and self.failing == "succeeded":
+                self.response = response
             raise StackStormError("StackStorm's API answered (500)")
 
 
@@ -104,10 +120,15 @@ class Nested(Inquiries):
 
     def __init__(self, count=1):
         super().__init__(QUESTION)
-        self.count, self.statuses = count, {}
+        self.count, self.statuses, self.outer_questions = count, {}, []
 
     def inquiries(self, offset=0):
         return [{"id": "%024x" % n, "schema": {"properties": QUESTION}} for n in range(self.count)]
+
+    def executions(self, attributes, **filters):
+        ids = ["0" + filters["parent"][1:]]
+        ids = self.outer_questions if filters["parent"] in (OUTER, OUTERMOST) else ids
+        return [{"id": name, "start_timestamp": to_iso(1_700_000_000)} for name in ids]
 
     def execution(self, execution_id, attributes):
         if execution_id in (OUTER, OUTERMOST):
@@ -149,6 +170,68 @@ def test_an_answer_that_was_stored_counts_although_stackstorm_fails(world):
     env, api = world()
     api.failing = "succeeded"
     assert approvals.answer(env, RUN, approved=True)["inquiry"] == INQUIRY
+
+
+def test_of_two_answers_at_the_same_moment_the_second_is_an_error_unless_it_is_the_same(world):
+    env, api = world()
+    api.failing, api.response = "succeeded", {"approved": True}
+    with pytest.raises(InvalidInput, match="was settled in another way"):
+        approvals.answer(env, RUN, approved=False)
+    api.status = "pending"
+    assert approvals.answer(env, RUN, approved=True)["inquiry"] == INQUIRY
+
+
+def test_an_answer_to_what_was_ended_at_the_same_moment_is_an_error(world):
+    env, api = world()
+    api.failing = "timeout"
+    with pytest.raises(InvalidInput, match="was settled in another way"):
+        approvals.answer(env, RUN, approved=True)
+
+
+def test_an_answer_to_one_question_is_none_to_the_next(world):
+    """Two people answer the same question: the second answer meets the next one."""
+    env, api = world()
+    assert approvals.pending(env)[0]["id"] == RUN
+    api.earlier = ["c" * 24]
+    inquiries.record_inquiry(env.store, RUN, None, "web-1: acme.format")
+    [approval] = approvals.pending(env)
+    assert (approval["id"], approval["number"]) == (RUN + "-2", 2)
+    for outdated in (RUN, RUN + "-1", RUN + "-3"):
+        with pytest.raises(InvalidInput, match="web-1: acme.format") as refusal:
+            approvals.answer(env, outdated, approved=True)
+        assert RUN + "-2" in refusal.value.hint
+    assert api.responses == []
+    assert approvals.answer(env, RUN + "-2", approved=True)["run"] == RUN
+    assert approvals.answer(env, INQUIRY, approved=True)["run"] == RUN
+
+
+def test_an_answer_to_a_run_s_own_question_is_none_to_that_of_a_run_within_it(make_env):
+    api = Nested()
+    api.outer_questions = ["e" * 24]
+    with pytest.raises(InvalidInput, match="does not name the question") as refusal:
+        approvals.answer(make_env({}, api=api), OUTER, approved=True)
+    assert "a%023x" % 0 in refusal.value.hint and api.responses == []
+
+
+@pytest.mark.parametrize("timeout, late", [(101, False), (100, True), (0, False)])
+def test_an_answer_after_its_time_is_none(world, clock, timeout, late):
+    env, api = world()
+    clock.at = 1_700_000_100.0
+    until = to_iso(1_700_000_000 + timeout) if timeout else None
+    assert approvals.pending(env, timeout)[0]["until"] == until
+    if not late:
+        assert approvals.answer(env, RUN, approved=True, timeout=timeout)
+        return
+    with pytest.raises(InvalidInput, match="was to be answered by") as refusal:
+        approvals.answer(env, RUN, approved=True, timeout=timeout)
+    assert "approval_timeout" in refusal.value.hint and api.responses == []
+    assert api.statuses == [(INQUIRY, "timeout"), (RUN, "resuming")]
+
+
+def test_a_time_limit_of_the_run_comes_before_the_configured_one(world):
+    env, _ = world()
+    inquiries.record_inquiry(env.store, RUN, 1_700_000_500, "May it?")
+    assert approvals.pending(env, 60)[0]["until"] == to_iso(1_700_000_500)
 
 
 def test_an_answer_that_was_not_stored_is_an_error(world):

@@ -32,6 +32,20 @@ def env(make_env):
     return make_env(config=served({"name": "m"}))
 
 
+@pytest.mark.parametrize("read, raw, field", [
+    (orchestration_schema.role, dict(A, given=[["top_p"]]), "role.given[0]"),
+    (
+        orchestration_schema.orchestration,
+        {"name": "flow", "steps": [{"name": "a", "step_type": ["loop"]}]},
+        "orchestration.steps[0].step_type",
+    ),
+], ids=["given", "step_type"])
+def test_a_list_in_place_of_a_name_is_an_error_of_its_field(read, raw, field):
+    with pytest.raises(InvalidInput) as refused:
+        read(raw)
+    assert refused.value.field == field and refused.value.hint
+
+
 def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore):
     """Each has a thread and a view of the store of its own, as two processes would."""
     barrier, tones = threading.Barrier(8), []

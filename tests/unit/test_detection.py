@@ -59,7 +59,7 @@ def test_an_alert_names_nodes(find, alert, nodes):
 
 
 @pytest.mark.parametrize("alert", [
-    {"labels": {}}, {"labels": {"job": "x"}}, {"labels": {"node": 7}}, {"labels": "x"},
+    {"labels": {}}, {"labels": {"team": "x"}}, {"labels": {"node": 7}}, {"labels": "x"},
     {"labels": {"node": "\x00"}}, {"labels": {"node": "x" * 201}}, {"alerts": ["x"]},
 ])
 def test_an_alert_without_a_node_is_refused(find, alert):
@@ -69,9 +69,9 @@ def test_an_alert_without_a_node_is_refused(find, alert):
 
 def test_of_several_alerts_the_unnamed_are_told(find):
     nodes, unresolved_alerts = find(
-        alert={"alerts": [{"labels": {"node": "db"}}, {"labels": {"job": "x"}}]}
+        alert={"alerts": [{"labels": {"node": "db"}}, {"labels": {"team": "x"}}]}
     )
-    assert nodes == ["db"] and unresolved_alerts[0]["name"] == "['job']"
+    assert nodes == ["db"] and unresolved_alerts[0]["name"] == "['team']"
 
 
 def test_the_labels_are_configurable(infra, find):

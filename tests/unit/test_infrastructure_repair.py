@@ -553,8 +553,14 @@ class Inquiries:
             row["result"] = {"response": self.response}
         return [row]
 
+    def executions(self, attributes, **filters):
+        return []
+
     def action(self, ref):
         return {"ref": ref, "enabled": True} if ref in self.actions else None
+
+    def runner_parameters(self, runner):
+        return None
 
     def start(self, action, parameters):
         self.started.append((action, parameters))
@@ -562,6 +568,9 @@ class Inquiries:
 
     def wait(self, execution_id, seconds, sleep=None):
         return {"id": execution_id, "status": self.statuses.pop(0)}
+
+    def execution(self, execution_id, attributes):
+        return {"id": execution_id, "status": "succeeded"}
 
     def fire(self, trigger, payload):
         self.fired.append(payload)
@@ -617,6 +626,41 @@ def test_an_action_that_asks_runs_once_a_person_said_yes(infra, clock):
     run.last["next_task"] = "execute"
     result = run.end()
     assert result["success"] and len(api.started) == 1
+
+
+@pytest.mark.parametrize("change", [
+    {"parameters": {"hard": True, "wipe": True}}, {"action": "ops.format"},
+    {"node_parameter": "target"},
+])
+def test_what_has_changed_since_a_person_approved_it_is_asked_again(infra, change):
+    api = Inquiries({"approved": True}, actions=("ops.restart", "ops.format"))
+    by_robot(infra, api)
+    run = Run(infra.env, nodes=["db"]).to("ask")
+    crews = [dict(RESTART, **change)]
+    infra.configure({"crews": crews, "allowed_actions": ["ops.restart", "ops.format"]}, api=api)
+    run.env = infra.env
+    run.last["next_task"] = "execute"
+    run.to("ask")
+    assert api.started == [] and "crews_changed" in run.labels
+    run.last["next_task"] = "execute"
+    result = run.end()
+    assert result["success"] and len(api.started) == 1
+    action, parameters = api.started[0]
+    assert action == change.get("action", "ops.restart")
+    assert parameters == dict(
+        change.get("parameters", {"hard": True}), **{change.get("node_parameter", "host"): "db"}
+    )
+
+
+def test_a_question_says_how_many_actions_it_does_not_show(infra):
+    api = Inquiries()
+    by_robot(infra, api, parameters={"note": "x" * 900})
+    names = ["n%d" % n for n in range(9)]
+    Run(infra.env, nodes=names).to("ask")
+    question = inquiries.get_inquiry(infra.env.store, infra.env.run)["question"]
+    shown = sum("%s: ops.restart" % name in question for name in names)
+    assert 1 < shown < 9 and len(question) <= 4000 and not question.endswith("[...]")
+    assert question.startswith("9 actions, of which %d are not shown" % (9 - shown))
 
 
 def test_a_refusal_ends_the_run_cleanly(infra):

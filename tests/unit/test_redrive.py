@@ -398,11 +398,13 @@ class Automatic:
         self.plant = plant
         plant.config["automation"] = {"mode": "act"}
 
-    def fire(self, **parameters):
-        redrive_run = Redrive(
+    def begin(self, **parameters):
+        return Redrive(
             self.plant, rule={"ref": "synthralos.redrive"}, **dict({"per_minute": 60}, **parameters)
         )
-        return redrive_run.to_end()
+
+    def fire(self, **parameters):
+        return self.begin(**parameters).to_end()
 
 
 @pytest.fixture
@@ -458,6 +460,38 @@ def test_the_rule_only_lists_unless_the_mode_is_act(plant, outage, rule, automat
     report = rule.fire()
     assert report["outcome"] == "dry_run" and report["counts"]["remaining"] == 2
     assert plant.provider.calls == []
+
+
+def go_down(plant, lowered):
+    if lowered == "switch":
+        plant.store.put("synthralos.enabled", "false")
+    elif lowered == "override":
+        plant.store.put("synthralos.mode", "observe")
+    else:
+        plant.config["automation"] = {"mode": lowered}
+
+
+@pytest.mark.parametrize("lowered", ["observe", "approve", "override", "switch"])
+def test_whoever_goes_down_stops_a_redrive_of_the_rule(plant, outage, rule, lowered):
+    runs = outage(9)
+    plant.provider.heal()
+    redriving = rule.begin(per_minute=6)
+    while sum(bool(reruns_of(plant, run)) for run in runs) < 3:
+        redriving.step()
+    go_down(plant, lowered)
+    report = redriving.to_end()
+    started = [run for run in runs if reruns_of(plant, run)]
+    assert len(started) == 3 and report["counts"]["recovered"] == 3
+    # An operator's decision is no failure.
+    assert report["skipped_by_reason"] == {"not_in_mode_act": 6} and report["ticket"] is None
+
+
+def test_a_redrive_that_a_person_has_started_goes_on_in_any_mode(plant, outage):
+    outage(3)
+    plant.provider.heal()
+    redriving = Redrive(plant)
+    go_down(plant, "observe")
+    assert redriving.to_end()["counts"]["recovered"] == 3
 
 
 def test_the_rule_starts_nothing_beside_an_older_redrive(plant, outage, rule):

@@ -4,12 +4,15 @@ import pytest
 from synthralos.infrastructure import turns
 from synthralos.infrastructure.workloads import workload_of
 from synthralos.storage import repair_turns
+from synthralos.storage.stackstorm_api import StackStormError
 
 from .runbook_plant import (
     CHECK,
     FULL,
+    SETTLE,
     Plant,
     alert,
+    group,
     labels_of,
     runbook,
     step,
@@ -66,6 +69,34 @@ class TestQueue:
         repair_turns.leave(store, "first")
         assert repair_turns.turns_before(store, last) == []
 
+    def test_one_that_was_too_slow_to_join_has_no_turn(self, store, clock):
+        """Its lock has expired meanwhile; another run has joined, and may act."""
+        put = store.put
+
+        def slowly(name, value, ttl=None):
+            if name.startswith("synthralos.repair_turn."):
+                store.put = put
+                clock.forward(300)
+                assert repair_turns.queue_up(store, clock, "b", ["x"]) is not None
+            return put(name, value, ttl)
+
+        store.put = slowly
+        assert repair_turns.queue_up(store, clock, "a", ["x"]) is None
+        assert [turn.run for turn in repair_turns.list_turns(store)] == ["b"]
+
+    def test_what_a_run_has_started_keeps_its_place_until_it_ends(self, store, clock):
+        first = repair_turns.queue_up(store, clock, "a", ["x"])
+        second = repair_turns.queue_up(store, clock, "b", ["x"])
+        first = repair_turns.add_execution(store, first, "e1")
+        first = repair_turns.add_execution(store, first, "e2")
+        repair_turns.leave(store, "a", lambda execution: execution == "e2")
+        [place] = repair_turns.turns_before(store, second)
+        assert (place.run, place.executions, place.has_left) == ("a", ("e2",), True)
+        again = repair_turns.queue_up(store, clock, "a", ["x"])
+        assert again.key > second.key and not again.has_left
+        repair_turns.leave(store, "a")
+        assert repair_turns.turns_before(store, second) == []
+
     @pytest.mark.parametrize("operation", ["put", "list"])
     def test_without_a_datastore_there_is_no_turn(self, store, datastore, clock, operation):
         datastore.away = (operation,)
@@ -74,6 +105,7 @@ class TestQueue:
 
     def test_a_row_that_cannot_be_read_is_nobody(self, store, clock):
         store.put("synthralos.repair_turn.1600000000000-1", "{")
+        store.put("synthralos.repair_turn.1600000000000-2", '{"v":1,"run":"b","nodes":"x"}')
         turn = repair_turns.queue_up(store, clock, "a", ["x"])
         assert repair_turns.turns_before(store, turn) == []
 
@@ -83,7 +115,11 @@ class TestQueue:
     ("shop/shipper-x2x4z", "shop/shipper"), ("shop/db-0", "shop/db"), ("shop/db-12", "shop/db"),
     ("shop/web", "shop/web"), ("eu/shop/web-7f9c", "eu/shop/web"), ("shop/api-gateway",
      "shop/api-gateway"), ("shop/7f9c", "shop/7f9c"),
-    ("web-7f9c", "web-7f9c"), ("db-1", "db-1"), ("web-1:9100", "web-1:9100"), ("", ""),
+    ("web-7f9c", "web-7f9c"), ("db-1", "db-1"), ("web-1:9100", "web-1"), ("", ""),
+    ("shop/web-bcdfghjklm-x2x4z", "shop/web"), ("shop/web-2-7f9c8d6b5-x2x4z", "shop/web"),
+    ("shop/web-2", "shop/web"), ("shop/redis-7f9c-6d5b8c9f47-x2x4z", "shop/redis"),
+    ("shop/redis-7f9c", "shop/redis"), ("10.0.0.1:9104", "10.0.0.1"), ("[::1]:9100", "[::1]"),
+    ("fe80::1", "fe80::1"), (":9100", ":9100"),
 ])
 def test_the_workload_of_a_pod(name, workload):
     assert workload_of(name) == workload
@@ -222,3 +258,103 @@ class TestRuns:
         queue_other_run(env.store, "web-1")
         assert Run(env, alert=alert(), dry_run=True).end()["outcome"] == "planned"
         assert len(repair_turns.list_turns(env.store)) == 1
+
+    @pytest.mark.parametrize("check", [True, False])
+    def test_the_next_step_waits_for_an_action_that_takes_longer(self, plant, check):
+        """Also where the next step is that of another alert of the node."""
+        more = {"check": CHECK} if check else {}
+        down = runbook(step("restart"), name="down", alertname="Down")
+        env = plant.configure(runbook(step("clean", **more), step("grow", **more)), down)
+        plant.api.ends["ops.clean"] = ["running"]
+        alerts = [alert()] if check else [alert(), alert({"alertname": "Down"})]
+        run = Run(env, alert=group(*alerts), timeout=3600).to("reschedule")
+        for _ in range(5):
+            result = run.step()
+            assert (result["next_task"], result["action"]) == ("reschedule", "repairs_pending")
+            assert result["checks"][0]["reason"] == "its action has not ended"
+        assert plant.calls == [("clean", {})]
+        plant.api.runs["e1"] = "succeeded"
+        assert run.end()["outcome"] == ("not_repaired" if check else "repairs_assigned")
+        assert [name for name, _ in plant.calls] == ["clean", "grow" if check else "restart"]
+
+    def test_a_repair_counts_from_the_end_of_its_action(self, plant):
+        env = plant.configure(runbook(step("clean", check=CHECK)))
+        plant.api.ends["ops.clean"] = ["running"]
+        plant.heals({"instance": "web-1:9100"})
+        run = Run(env, alert=alert(), timeout=3600).to("reschedule")
+        for _ in range(5):
+            run.step()
+        plant.api.runs["e1"], ended_at = "succeeded", plant.clock()
+        assert run.end()["outcome"] == "repaired"
+        assert plant.clock() - ended_at >= SETTLE
+
+    def test_an_action_that_never_ends_is_not_judged(self, plant):
+        env = plant.configure(runbook(step("clean", check=CHECK), step("grow")))
+        plant.api.ends["ops.clean"] = ["running"]
+        result = Run(env, alert=alert()).end()
+        assert result["outcome"] == "repairs_unchecked" and result["ticket"]
+        assert "its action has not ended" in result["error"]["reason"]
+        assert plant.calls == [("clean", {})]
+
+    @pytest.mark.parametrize("way", ["ended", "killed"])
+    def test_the_actions_of_a_run_that_has_ended_are_waited_for(self, plant, way):
+        env = plant.configure(
+            runbook(step("clean")), runbook(step("grow"), name="down", alertname="Down"))
+        plant.api.ends["ops.clean"] = ["running"]
+        env.run = OTHER_RUN
+        first = Run(env, alert=alert())
+        if way == "killed":
+            with pytest.raises(Killed):
+                plant.api.wait = killed
+                first.to("final")
+            plant.api.runs["e1"] = "running"
+            del plant.api.wait
+        else:
+            assert first.end()["outcome"] == "repairs_assigned"
+        plant.api.runs[OTHER_RUN] = "failed"
+        env.run = "aa0000000000000000000002"
+        second = Run(env, alert=alert({"alertname": "Down"}), timeout=3600).to("execute")
+        for _ in range(3):
+            assert second.step()["action"] == "waiting_for_run"
+        plant.api.runs["e1"] = "failed"
+        second.end()
+        assert [name for name, _ in plant.calls] == ["clean", "grow"]
+        assert [turn.run for turn in repair_turns.list_turns(env.store)] == [OTHER_RUN]
+
+    def test_an_action_that_runs_while_a_person_is_asked_is_waited_for(self, plant):
+        robots = [{"name": "clean", "action": "ops.clean", "approval": "none", "skills": ["a"]},
+                  {"name": "grow", "action": "ops.grow"}]
+        nodes = [{"name": "web-1", "skills": ["a"]}, {"name": "web-2"}]
+        env = plant.configure(crews=robots, topology=nodes, prometheus=None)
+        plant.api.ends["ops.clean"] = ["running"]
+        Run(env, nodes=["web-1", "web-2"]).to("ask")
+        assert [action for action, _ in plant.api.started] == ["ops.clean"]
+        [turn] = repair_turns.list_turns(env.store)
+        assert (turn.nodes, turn.executions, turn.has_left) == ({"web-1"}, ("e1",), True)
+
+    def test_while_stackstorm_is_unavailable_nobody_knows_whose_turn_it_is(self, plant):
+        env = plant.configure(runbook(step("clean")))
+        queue_other_run(env.store, "web-1")
+        run, execution = Run(env, alert=alert()).to("execute"), plant.api.execution
+
+        def unavailable(*_):
+            raise StackStormError("away")
+
+        plant.api.execution = unavailable
+        assert run.step()["action"] == "waiting_for_run" and plant.calls == []
+        plant.api.execution = execution
+        assert run.end()["outcome"] == "repairs_assigned" and plant.calls == [("clean", {})]
+
+    def test_two_exporters_of_one_host_are_one_node(self, plant):
+        env = plant.configure(runbook(step("clean")), topology=[])
+        plant.api.runs[OTHER_RUN] = "running"
+        queue_other_run(env.store, turns.workload_of("web-1:9104"))
+        assert Run(env, alert=alert()).to("execute").step()["action"] == "waiting_for_run"
+
+
+class Killed(BaseException):
+    """The process is killed in the middle of its work."""
+
+
+def killed(*_):
+    raise Killed

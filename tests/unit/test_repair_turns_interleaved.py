@@ -34,14 +34,25 @@ def order_of(seed):
 @hypothesis.settings(phases=[hypothesis.Phase.generate], max_examples=300)
 @hypothesis.given(RUNS, st.integers(0, 2 ** 32), st.none() | st.integers(1, 60))
 def test_no_two_act_on_one_node_and_none_waits_for_ever(runs, seed, killed_at):
-    """Whatever the order of their calls, with skewed clocks, and if the first is killed."""
+    """Whatever the order of their calls, with skewed clocks, and if the first is killed: what it
+    has started goes on for a while.
+    """
     clock, acting, ended, acted = Clock(), {}, set(), []
+    # {execution: when it ends}
+    executions = {}
     datastore = MemoryDatastore(clock)
     interleaving = Interleaving()
 
+    def is_running(execution):
+        return clock() < executions[execution]
+
+    def acts(turn):
+        has_run_ended = turn.has_left or int(turn.run[1:]) in ended
+        return not has_run_ended or any(map(is_running, turn.executions))
+
     def work_of(run, nodes, skew):
         def work(process):
-            calls = 0
+            calls, process.is_gated = 0, True
 
             def step(*_):
                 nonlocal calls
@@ -49,29 +60,34 @@ def test_no_two_act_on_one_node_and_none_waits_for_ever(runs, seed, killed_at):
                 clock.forward(0.5)
                 if run == 0 and calls == killed_at:
                     # StackStorm sees the end of an execution whose process was killed.
-                    acting.pop(run, None)
                     ended.add(run)
                     process.is_killed = True
-                process.gate()
+                if process.is_gated:
+                    process.gate()
 
             store = BestEffortDatastore(GatedDatastore(datastore, types.SimpleNamespace(gate=step)))
             turn = None
             while turn is None:
                 turn = repair_turns.queue_up(
                     store, lambda: clock() + skew, "r%d" % run, nodes, sleep=step)
-            while any(
-                int(other.run[1:]) not in ended for other in repair_turns.turns_before(store, turn)
-            ):
+            while any(map(acts, repair_turns.turns_before(store, turn))):
                 step()
             for other, other_nodes in acting.items():
-                assert not nodes & other_nodes, (run, other)
+                is_acting = other not in ended or is_running("e%d" % other)
+                assert not (nodes & other_nodes and is_acting), (run, other)
             acting[run] = nodes
             acted.append(run)
-            for _ in range(10):
+            # It starts and notes an execution: nobody can kill it in between here.
+            process.is_gated = False
+            execution = "e%d" % run
+            executions[execution] = clock() + 30
+            turn = repair_turns.add_execution(store, turn, execution)
+            process.is_gated = True
+            while is_running(execution):
                 step()
             acting.pop(run)
             ended.add(run)
-            repair_turns.leave(store, "r%d" % run)
+            repair_turns.leave(store, "r%d" % run, is_running)
 
         return work
 

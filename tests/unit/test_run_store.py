@@ -9,6 +9,7 @@ from synthralos.orchestration.run_store import RunStore
 from synthralos.storage.datastore import DatastoreUnavailable
 
 LONG = "x" * (INLINE_BYTES + 1)
+DEADLINE = 1_700_000_600.0
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def test_what_is_written_is_read_again(stored_run):
     begun(stored_run)
     assert stored_run.definition()["name"] == "flow"
     state = {"cursor": 3, "stack": [], "context": {"a": {"v": "{{ x }}"}}, "log": [], "pages": []}
-    stored_run.checkpoint(state)
-    stored_run.checkpoint(dict(state, cursor=12))
+    stored_run.checkpoint(state, DEADLINE)
+    stored_run.checkpoint(dict(state, cursor=12), DEADLINE)
     assert (
         stored_run.state(3)["context"] == state["context"] and stored_run.newest()["cursor"] == 12
     )
@@ -67,7 +68,7 @@ def test_a_long_log_is_put_away_page_by_page(stored_run, monkeypatch):
     for n in range(47):
         state["cursor"] += 1
         state["log"].append({"step_id": "s%d" % n, "attempts": n})
-        stored_run.checkpoint(state)
+        stored_run.checkpoint(state, DEADLINE)
         state = stored_run.newest()
         sizes.append(len(state["log"]))
     assert max(sizes) < 10 and len(state["pages"]) == 4

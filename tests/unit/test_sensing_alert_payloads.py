@@ -169,8 +169,73 @@ def test_an_alert_that_is_posted_twice_is_one():
     assert len(alert_payloads.from_webhook(doubled, NOW)) == 2
 
 
+@pytest.mark.parametrize("fields, group_status, status", [
+    ({"status": "FIRING"}, "firing", "firing"), ({"status": " Resolved "}, "firing", "resolved"),
+    ({"status": "resolved", "endsAt": None}, None, "resolved"),
+    # What the group says of all its alerts; one that fires may be missing from it.
+    ({"status": None}, "resolved", "resolved"), ({"status": None}, "Resolved", "resolved"),
+    ({"status": None}, "firing", "firing"), ({"status": 1}, {}, "firing"),
+    ({"status": None, "endsAt": "2020-01-01T00:00:00Z"}, "firing", "resolved"),
+    ({"status": "firing", "endsAt": "2020-01-01T00:00:00Z"}, "firing", "firing"),
+    ({"status": None, "endsAt": "0001-01-01 00:00:00 +0000 UTC"}, None, "firing"),
+])
+def test_the_status_however_it_is_written(fields, group_status, status):
+    alert = dict(POSTED["alerts"][0], **fields)
+    [payload] = alert_payloads.from_webhook({"alerts": [alert], "status": group_status}, NOW)
+    check_payload("synthralos.metrics_alert", payload)
+    assert payload["status"] == status
+    assert (payload["ends_at"] is None) is (status == "firing")
+
+
+@pytest.mark.parametrize("count, expected", [
+    (3, 3), ("3", 3), (3.0, 3), ("3.0", 3), (0, 0), (-1, 0), ("many", 0), (None, 0), ([], 0),
+    (float("inf"), 0),
+])
+def test_the_number_of_alerts_that_the_sender_left_out(count, expected):
+    assert alert_payloads.read_notification(
+        dict(POSTED, truncatedAlerts=count), NOW).truncated == expected
+
+
+def test_a_list_of_alerts_is_a_notification():
+    # As Prometheus and vmalert post them; their end is when they count as resolved.
+    posted = {"labels": {"alertname": "Down"}, "startsAt": "2023-11-14T22:13:10Z",
+              "endsAt": "2023-11-14T22:17:10Z", "generatorURL": "http://vmalert:8880/vmalert/alert"}
+    [payload] = alert_payloads.from_webhook([posted], NOW)
+    check_payload("synthralos.metrics_alert", payload)
+    assert payload["status"] == "firing"
+
+
+@pytest.mark.parametrize("labels, expected", [
+    # As Alertmanager 0.25 and Grafana compute them.
+    ({"alertname": "TargetDown", "cluster": "eu", "instance": "127.0.0.2:1", "job": "node",
+      "prometheus_replica": "a", "severity": "critical"}, "2093b6ce6053ffe6"),
+    ({"alertname": "TestAlert", "instance": "Grafana"}, "57c6d9296de2ad39"),
+])
+def test_the_fingerprint_is_that_of_others(labels, expected):
+    assert alert_payloads.fingerprint(labels) == expected
+
+
+def test_what_a_notification_channel_says_of_several_hosts():
+    matches = [{"tags": {"instance": "db-%d" % n, "job": "node", "env": "prod"}} for n in (1, 2)]
+    body = {"ruleName": "Load", "ruleId": 7, "state": "alerting", "evalMatches": matches}
+    [payload] = alert_payloads.from_webhook(body, NOW)
+    assert payload["labels"] == {"alertname": "Load", "env": "prod"}
+
+
+@pytest.mark.parametrize("field", ["evalMatches", "tags", "ruleName", "ruleId", "ruleUrl", "title"])
+@pytest.mark.parametrize("value", [
+    5, "x", [5], {"a": 1}, [{"tags": 5}], [{"tags": {"a": None}}], True,
+], ids=str)
+def test_odd_values_of_a_notification_channel(field, value):
+    body = {"ruleName": "Load", "ruleId": 7, "state": "Alerting",
+            "evalMatches": [{"tags": {"instance": "db-1"}}]}
+    [payload] = alert_payloads.from_webhook(dict(body, **{field: value}), NOW)
+    check_payload("synthralos.metrics_alert", payload)
+    assert payload["status"] == "firing"
+
+
 @pytest.mark.parametrize("body", [
-    None, [], "x", 5, {}, {"alerts": None}, {"alerts": {}}, {"alerts": ["x"]}, {"alerts": [{}]},
+    None, "x", 5, {}, {"alerts": None}, {"alerts": {}}, {"alerts": ["x"]}, {"alerts": [{}]},
     {"alerts": [{"labels": []}]},
 ])
 def test_a_body_that_tells_of_no_alert_is_refused(body):
@@ -244,6 +309,11 @@ def test_more_than_anybody_needs_is_cut():
     (NOW, NOW), (NOW * 1000, NOW), ("0001-01-01T00:00:00Z", None), (True, None), (None, None),
     (float("nan"), None), (float("inf"), None), (-5, None), ("2023-13-14T22:13:20Z", None),
     (10**400, None),
+    # As Go prints it.
+    ("2023-11-14 22:13:20.5 +0000 UTC", NOW + 0.5),
+    ("2023-11-14 22:13:20.112013015 +0000 UTC m=+8560.285724134", NOW + 0.112013015),
+    ("2023-11-14 23:13:20 +0100 CET", NOW), ("2023-11-14 23:13:20 +0100 +01", NOW),
+    ("0001-01-01 00:00:00 +0000 UTC", None), ("2023-11-14 22:13:20 UTC noon", None),
 ])
 def test_moments(text, seconds):
     seconds_since_epoch = timestamps.parse_timestamp(text)

@@ -249,7 +249,16 @@ def test_a_ca_bundle_is_how_to_verify():
         ({"providers": [provider(name=None)]}, "providers[0].name"),
         ({"providers": [provider(base_url=None)]}, "providers[0].base_url"),
         ({"providers": [provider(models=["a b"])]}, "providers[0].models[0].name"),
+        ({"providers": [provider(models=[{"name": "m", "context_window": "8k"}])]},
+         "providers[0].models[0].context_window"),
+        ({"providers": [provider(models=[{"name": "m", "context_window": True}])]},
+         "providers[0].models[0].context_window"),
         ({"providers": [provider(), provider()]}, "providers"),
+        ({"providers": [provider(api_key=123456)]}, "providers[0].api_key"),
+        ({"routes": [route(token=123456)]}, "routes[0].token"),
+        ({"routes": [route(token_from=5)]}, "routes[0].token_from"),
+        ({"routes": [route(headers_from=["a"])]}, "routes[0].headers_from"),
+        ({"routes": [route(proxy=5)]}, "routes[0].proxy"),
         ({"routes": [route(region="")]}, "routes[0].region"),
         ({"routes": [route(provider="{{x}}")]}, "routes[0].provider"),
         ({"routes": [route(base_url=5)]}, "routes[0].base_url"),
@@ -363,12 +372,12 @@ def _config(path, value):
     return config
 
 
-# These read their entries themselves; a window may be of any size.
+# These read their entries themselves.
 ELSEWHERE = ("sensors", "automation", "infrastructure", "orchestration")
 NUMBERS = [
     (path, spec)
     for path, spec in _bounded({"properties": yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))})
-    if path[0] not in ELSEWHERE and path[-1] != "context_window"
+    if path[0] not in ELSEWHERE
 ]
 
 

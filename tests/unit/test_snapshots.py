@@ -9,6 +9,7 @@ from fixtures.waiting import PATIENCE_SECONDS
 from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
 from synthralos.config.connection import Connection
+from synthralos.config.settings import Settings
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import MAX_ID_CHARS, is_name
 from synthralos.recovery import repair_plan
@@ -525,10 +526,8 @@ def test_a_copy_that_fails_is_told(serve, make_env, url):
 
 
 def test_the_rules_are_those_of_the_settings(make_env):
-    class Settings:
-        rollback = SnapshotConfig(max_snapshots=2)
-
-    assert snapshots.snapshot_config(Settings).max_snapshots == 2
+    settings = Settings.from_config({"rollback": {"max_snapshots": 2}})
+    assert snapshots.snapshot_config(settings).max_snapshots == 2
     assert snapshots.snapshot_config(make_env().settings) == SnapshotConfig()
     assert (CONFIG.max_snapshots, CONFIG.cleanup_after_hours) == (10, 24)
     assert (

@@ -63,6 +63,17 @@ def test_a_datastore_that_answers_in_another_form_is_away(serve, body):
                 ask()
 
 
+@pytest.mark.parametrize("body", ["5", "null", '"x"', '["x"]'])
+def test_what_is_no_execution_is_an_error_of_the_api(serve, body):
+    api, _ = answering(serve, body=body)
+    for ask in (
+        lambda: api.execution("p"), lambda: api.executions("id"), lambda: api.inquiries(),
+        lambda: api.children("p", "id"), lambda: api.action("core.local"),
+    ):
+        with pytest.raises(StackStormError, match="unexpected response"):
+            ask()
+
+
 def test_children_in_another_form_are_an_error_of_the_api(serve):
     with pytest.raises(StackStormError, match="unexpected response"):
         answering(serve, body='[{"id": "b"}]')[0].children("p", "id")

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from synthralos.config.settings import Settings
 from synthralos.core.errors import InvalidInput
 from synthralos.storage import history, versions
 from synthralos.storage.datastore import BestEffortDatastore, DatastoreUnavailable
@@ -336,10 +337,8 @@ def test_the_user_is_the_one_of_the_execution(execution, user):
 
 
 def test_the_rules_are_those_of_the_settings(make_env):
-    class Settings:
-        history = HistoryConfig(max_versions=2)
-
-    assert versions.history_config(Settings).max_versions == 2
+    settings = Settings.from_config({"history": {"max_versions": 2}})
+    assert versions.history_config(settings).max_versions == 2
     assert versions.history_config(make_env().settings) == HistoryConfig(100, 30, True)
 
 

@@ -113,6 +113,34 @@ def test_a_refusal_is_no_successful_repair_that_an_alert_could_recur_after(world
     ask(world, webhook, starts="2026-11-23T10:20:00Z")
 
 
+def test_what_is_over_before_it_is_answered_is_asked_no_more(world, webhook):
+    run = ask(world, webhook)
+    assert webhook(alert(status="resolved"))["summary"] == "1 resolved"
+    execution = ended(world, run)
+    assert (execution["status"], execution["result"]["output"]["outcome"]) == ("succeeded", "over")
+    refused = world.local.run(
+        "synthralos.approval.answer", {"execution_id": run, "approved": True}
+    )
+    assert "does not wait for an approval" in refused["result"]["result"]["summary"]
+    assert recoveries(world) == [] and tickets(world) == []
+    assert action(world, "recovery.reap")["closed"] == [{"run": run, "ticket": None}]
+    # Nothing was repaired that could have recurred: a person is asked again.
+    ask(world, webhook, starts="2026-11-23T10:20:00Z")
+
+
+def test_a_repair_is_asked_about_no_more_once_its_alert_is_over(world, webhook):
+    [entry] = webhook(alert(NODE, {}))["alerts"]
+    waiting(world, entry["run"])
+    webhook(alert(NODE, {}, status="resolved"))
+    execution = ended(world, entry["run"])
+    output = execution["result"]["output"]
+    assert (execution["status"], output["outcome"]) == ("succeeded", "healthy")
+    assert output["step_history"][-1]["action"] == "failures_over"
+    assert notices(world) == [] and tickets(world) == []
+    [entry] = webhook(alert(NODE, {}, starts="2026-11-23T10:20:00Z"))["alerts"]
+    assert entry["outcome"] == "started"
+
+
 def test_what_is_not_answered_ends_with_a_ticket(world, webhook):
     run = ask(world, webhook)
     world.config["automation"]["approval_timeout"] = limit_under_test(1)

@@ -172,6 +172,10 @@ def test_the_question_of_an_agent_within_a_run_pauses_and_resumes_the_whole_chai
     assert approval["workflow"] == "agent_recovery" and approval["run"] != outer.id
     until(lambda: world.local.live(outer.id).status == "paused", "the outer run is paused")
     status, result = answer(world, execution_id=outer.id, approved=True)
+    if begin is approved_recovery:
+        # What a person has approved before must not answer what the agent asks now.
+        assert status == "failed" and approval["id"] in result["error"]["hint"], result
+        status, result = answer(world, execution_id=approval["id"], approved=True)
     assert status == "succeeded" and result["approval"]["run"] == approval["run"], result
     execution = outer.wait(PATIENCE_SECONDS)
     assert execution["status"] == "succeeded", execution["result"]
@@ -232,7 +236,10 @@ def test_a_yes_is_not_for_the_question_that_follows_a_failure(world, graphs, age
 
     (second,) = until(second_question, "the second question is listed")
     assert "May I look" in first["question"] and "delete everything" in second["question"]
-    answer(world, execution_id=handle.id, approved=False)
+    # Somebody else's yes to the first question comes late.
+    status, result = answer(world, execution_id=handle.id, approved=True)
+    assert status == "failed" and "delete everything" in result["error"]["message"]
+    answer(world, execution_id=second["id"], approved=False)
     output = recovered(handle)
     assert output["recovery_result"]["output"] == "deleted: no" and set(replies) == {"yes"}
     assert [entry["step"] for entry in output["trail"]] == ["retry_execution", "resume_checkpoint"]

@@ -27,7 +27,7 @@ def blocks(language):
 
 def commands(run=""):
     """The command lines of the section, in order, as words; `run` is the id that people fill in."""
-    lines = "".join(blocks("bash")).replace("<execution id>", run).splitlines()
+    lines = re.sub("<(execution|approval) id>", run, "".join(blocks("bash"))).splitlines()
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -71,14 +71,14 @@ class Reader:
         assert execution["status"] == "succeeded", execution["result"]
         return execution["result"].get("result") or execution["result"]["output"]
 
-    def waiting_run(self):
-        """Wait until a run asks for approval, and return its id."""
+    def waiting_approval(self):
+        """Wait until a run asks for approval, and return what is listed of it."""
         def waiting():
             response = self.world.local.run("synthralos.approval.list")["result"]["result"]
             return response["approvals"]
 
         (approval,) = until(waiting, "a run asks for approval")
-        return approval["run"]
+        return approval
 
 
 @pytest.fixture
@@ -117,9 +117,10 @@ def test_the_disk_is_freed_after_an_approval_and_only_the_check_says_so(reader, 
     names = [step["name"] for step in reader.steps]
     expected_steps = names[: names.index(helps) + 1] if helps in names else names
     for count in range(len(expected_steps)):
-        run = reader.waiting_run()
+        approval = reader.waiting_approval()
+        run = approval["run"]
         assert run == result["alerts"][0]["run"] and len(reader.actions()) == count
-        reader.type("approval.answer", run)
+        reader.type("approval.answer", approval["id"])
         until(lambda: len(reader.actions()) > count, "the action has run")  # noqa: B023
     until(lambda: reader.world.local.execution(run)["status"] in ENDED, "the run has ended")
     execution = reader.world.local.execution(run)

@@ -175,19 +175,31 @@ class TestFourAlertsOfOneWorkload:
     ):
         workshop.repairs["second"] = lambda: alertmanager.alerts.remove(DEPLOYMENT)
         entries = self.receive_four(world, workshop, receive)
+        first, last = entries[0]["run"], entries[3]["run"]
         try:
             if way == "canceled":
-                world.local.stop(world.local.live(entries[0]["run"]))
-                # What it has started goes on to its end.
-                self.may_end.set()
+                # It ends when its task does.
+                world.local.stop(world.local.live(first))
             else:
-                [task] = world.local.executions(parent=entries[0]["run"], status="running")
+                [task] = world.local.executions(parent=first, status="running")
                 world.local.live(task["id"]).run.kill()
-            status, output = ended(world, entries[3]["run"])
+                until(
+                    lambda: world.local.execution(first)["status"] in ENDED, "the first has ended")
+            # What it has started goes on to its end, and is waited for.
+            polls = self.polls(world, last)
+            until(lambda: self.polls(world, last) > polls + 1, "the last has looked twice")
+            assert [call.name for call in workshop.calls] == ["first"]
         finally:
             self.may_end.set()
+        status, output = ended(world, last)
         assert (status, output["outcome"]) == ("succeeded", "repaired")
         assert calls_of(workshop)[-1] == ("second", {"namespace": "shop", "deployment": "web"})
+        earlier, later = workshop.calls
+        assert later.began_at > earlier.ended_at
+
+    def polls(self, world, run):
+        return len(world.local.executions(
+            parent=run, action="synthralos.assign_repair_crew", status="succeeded", limit=100))
 
     def test_what_comes_back_after_a_repair_is_a_person_s(
         self, world, workshop, alertmanager, receive
@@ -283,8 +295,9 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
     assert handle.status == "paused", handle.document()["result"]
     response = world.local.run("synthralos.approval.list")["result"]["result"]["approvals"]
     [approval] = response
-    assert (approval["run"], approval["answer"], approval["until"]) == (
-        handle.id, "approved", None)
+    assert (approval["run"], approval["id"], approval["answer"]) == (
+        handle.id, handle.id, "approved")
+    assert approval["until"] > approval["since"]
     for part in ("web-1: synthralos.repair_by_first (DiskFull/first)", "mount=/data",
                  "hosts=web-1", "unit=cron"):
         assert part in approval["question"]
@@ -303,7 +316,8 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
     until(lambda: [entry for entry in world.local.run("synthralos.approval.list")["result"][
         "result"]["approvals"] if "unit=" not in entry["question"]], "it is asked again")
     assert workshop.calls == []
-    world.local.run("synthralos.approval.answer", answer)
+    assert world.local.run("synthralos.approval.answer", answer)["status"] == "failed"
+    world.local.run("synthralos.approval.answer", dict(answer, execution_id=handle.id + "-2"))
     output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
     assert output["outcome"] == "repaired"
     assert calls_of(workshop) == [("first", {"hosts": "web-1", "mount": "/data"})]
@@ -385,3 +399,32 @@ def test_the_runbooks_are_listed_and_validated(world, workshop):
     [problem] = run["result"]["result"]["problems"]
     assert (problem["runbook"], problem["field"]) == (
         "KubePodCrashLooping", "parameters.mountpoint")
+
+
+@pytest.mark.parametrize("alertname", ["DiskFull", "Other"])
+def test_an_invalid_runbook_is_no_silence(world, workshop, alertmanager, receive, alertname):
+    """Only the runbooks act, everything else observes: that must not hide what is wrong."""
+    bad = runbook(
+        dict(DISK, alertname="Other"), workshop.step("second", action="acme.absent"), mode="act")
+    world.config["automation"] = {"mode": "observe"}
+    world.config["infrastructure"]["runbooks"] = [
+        runbook(DISK, workshop.step("first"), mode="act"), bad]
+    [entry] = receive(dict(DISK, alertname=alertname))
+    assert (entry["outcome"], entry["mode"]) == ("started", "act")
+    status, output = ended(world, entry["run"])
+    assert status == "failed" and workshop.calls == []
+    assert output["error"]["field"] == "infrastructure.runbooks[1].steps[0].action"
+    assert "(runbook Other, step second)" in output["error"]["reason"]
+    tickets = world.local.run("synthralos.ticket.list")["result"]["result"]["tickets"]
+    assert [ticket["ticket"] for ticket in tickets] == [output["ticket"]]
+    validated = world.local.run("synthralos.runbook.validate")["result"]["result"]
+    [problem] = validated["problems"]
+    assert (problem["runbook"], problem["step"]) == ("Other", "second")
+
+
+def test_a_name_does_not_leave_its_place_in_a_path(world, workshop, alertmanager, receive):
+    world.config["infrastructure"]["runbooks"] = [
+        runbook(POD, workshop.step("first", {"name": {"label": "pod"}}))]
+    [entry] = receive(dict(POD, pod="x/../../../../nodes/worker-1"))
+    status, output = ended(world, entry["run"])
+    assert status == "failed" and output["ticket"] and workshop.calls == []

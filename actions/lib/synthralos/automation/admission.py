@@ -6,9 +6,16 @@ becomes a ticket. Every start and every incident that was held back is recorded.
 automation says decides whether any of this happens: observe records what would have been done.
 """
 
+import contextlib
 from dataclasses import replace
 
-from synthralos.automation import decision, modes, observation, recovery_with_approval
+from synthralos.automation import (
+    approvals,
+    decision,
+    modes,
+    observation,
+    recovery_with_approval,
+)
 from synthralos.automation.decision import Decision, History, ObservedHistory, is_later
 from synthralos.automation.outcomes import (
     DUPLICATE,
@@ -30,6 +37,11 @@ from synthralos.storage.retention_store import case_seconds
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
 
 MAX_SUMMARY_CHARS = 300
+# Workflows that ask whether what they were started for may be done.
+ASKING_REFS = tuple(
+    "synthralos." + name
+    for name in (recovery_with_approval.WORKFLOW, recovery_with_approval.REPAIR)
+)
 
 
 def admit(env, config, incident):
@@ -53,10 +65,13 @@ def admit(env, config, incident):
         _require_store(env)
         if not is_acquired:
             return _carry_out(env, incident, mode, Decision(DUPLICATE))
-        events = incidents.recent_events(env.store, incident.id)
+        since = env.now() - max(config.recurrence_window, decision.HOUR)
+        events = incidents.recent_events(env.store, incident.id, since)
         _require_store(env)
         history = (ObservedHistory if mode == OBSERVE else History)(env, incident, events)
         decided = decision.decide(env, config, incident, history)
+        if decided.joins:
+            _join(env, incident, decided.run)
         if decided.outcome == DUPLICATE:
             # Two sources may write the beginning of one incident in two ways.
             incident = replace(incident, since=history.events[0]["since"])
@@ -74,6 +89,15 @@ def admit(env, config, incident):
             if decided.outcome is None:
                 decided = Decision(STARTED)
             return _carry_out(env, incident, mode, decided)
+
+
+def _join(env, incident, run):
+    """Record that a run which is still at work for the last time that the incident occurred is
+    responsible for this time, too: what it asks matters again, and its ticket stays open.
+    """
+    incidents.remove_scheduled_close(env.store, run)
+    event = _event(incident, incidents.STARTED, run=run)
+    incidents.record_event(env.store, env.now(), incident.id, event)
 
 
 def _carry_out(env, incident, mode, decided):
@@ -144,12 +168,15 @@ def close_run_ticket(env, run, actor):
     :returns: the id of the resolved ticket, or None if the run has no ticket that is only its own.
     """
     try:
-        execution = env.api.execution(run, "status,result")
+        execution = env.api.execution(run, "status,result,action.ref")
     except StackStormError:
         incidents.schedule_close(env.store, run, actor)
         return None
     if execution.get("status") not in ENDED:
         incidents.schedule_close(env.store, run, actor)
+        with contextlib.suppress(StackStormError):
+            # The reaper tries again.
+            withdraw_question(env, run, execution)
         return None
     output = (execution.get("result") or {}).get("output") or {}
     output = output if isinstance(output, dict) else {}
@@ -157,6 +184,18 @@ def close_run_ticket(env, run, actor):
     ticket = output.get("ticket") or reaped_runs.ticket_of(env.store, run)
     # A recovery that a person approved is a run of its own, whose id the outer run returns.
     return ticket if _resolve(env, ticket, actor, (run, output.get("run"))) else None
+
+
+def withdraw_question(env, run, execution):
+    """End the question whether a run may begin, or go on, whose problem is over.
+
+    What an agent asks within a recovery is not for that problem only, and stays.
+
+    :param execution: of the run, with its `action`.
+    """
+    ref = (execution.get("action") or {}).get("ref")
+    if ref in ASKING_REFS:
+        approvals.withdraw(env, run)
 
 
 def start(env, workflow, parameters, request, name):

@@ -56,7 +56,8 @@ def receive(
         have been processed; if they are received again, they are duplicates.
     :raises InvalidInput: the payload holds no alert.
     """
-    alerts = alert_reports.parse_alerts(payload, env.now())
+    notification = alert_reports.parse_notification(payload, env.now())
+    alerts = notification.alerts
     context = AlertContext(env, config, load_config_or_default(env))
     in_force = modes.modes_in_force(env, config, context.infrastructure)
     alert_reports.record_clusters(context, alerts)
@@ -87,15 +88,21 @@ def receive(
         "ticket": ticket,
     }
     succeeded = not any("error" in entry for entry in entries)
-    truncated = alert_payloads.truncated_count(alerts)
-    if truncated:
-        note = "%s not in the notification" % count_noun(truncated, "more alert")
-        summary.update(summary="%s; %s" % (summary["summary"], note), truncated=truncated)
-        if not only_ends:
+    if notification.truncated:
+        note = "%s not in the notification" % count_noun(notification.truncated, "more alert")
+        summary.update(
+            summary="%s; %s" % (summary["summary"], note), truncated=notification.truncated)
+        if not only_ends and alerts:
             try:
                 summary["ticket"] = ticket or _truncation_ticket(context, alerts, note)
             except (StackStormError, DatastoreUnavailable) as error:
                 succeeded, summary["error"] = False, str(error)
+    if notification.errors:
+        note = "%s of the notification: %s" % (
+            count_noun(len(notification.errors), "unreadable entry", "unreadable entries"),
+            notification.errors[0])
+        summary.update(summary="%s; %s" % (summary["summary"], note))
+        succeeded, summary["error"] = False, note
     return succeeded, summary
 
 
@@ -122,7 +129,7 @@ def _process(
     if verdict is not None and verdict.outcome != outcomes.NOT_EVALUATED:
         handling = alert_incidents.handling_of(context, alert, workflow)
         if modes.mode_in(in_force, *handling) == OBSERVE:
-            observation.observe_others(context.env, verdict.outcome)
+            observation.observe_no_failure(context.env, verdict.outcome, alert["fingerprint"])
         return _result(verdict.outcome, reason=verdict.reason)
     if alert["status"] == alert_payloads.RESOLVED:
         return _resolve(context, alert)
@@ -150,12 +157,14 @@ def _admit(context: AlertContext, report: Report, workflow: str) -> dict[str, An
     incident = alert_incidents.incident_of(context, report, workflow)
     since = incident.since
     for firing in incidents.firing_alerts(env.store, incident.id):
+        is_recent = env.now() - firing.at < REPORT_SECONDS
         if firing.fingerprint == alert["fingerprint"]:
-            is_continued = firing.is_gone or not decision.is_later(
+            is_unknown = alert["extra"].get("startsAt") == alert_payloads.UNKNOWN_START
+            is_continued = firing.is_gone or (is_unknown and is_recent) or not decision.is_later(
                 alert["starts_at"], firing.starts_at
             )
         else:
-            is_continued = env.now() - firing.at < REPORT_SECONDS
+            is_continued = is_recent
         if is_continued and decision.is_later(since, firing.since):
             since = firing.since
     result: dict[str, Any] = admission.admit(
@@ -218,7 +227,7 @@ def _observe_over_limit(
         else:
             remaining.append(alert)
     for handling, count in counts.items():
-        observation.observe_others(context.env, outcomes.OVER_LIMIT, *handling, count=count)
+        observation.observe_over_limit(context.env, *handling, count)
     return remaining
 
 
@@ -231,8 +240,9 @@ def _overflow_ticket(
     report = alert_reports.report_of(context, alerts[0])
     first = alert_incidents.incident_of(context, report, workflow)
     subjects = sorted({alert_reports.labelled_subject(context, alert) for alert in alerts})
-    summary = "%d alerts beyond the %d runs that one notification may start: %s" % (
-        len(alerts), context.automation.max_runs_per_webhook,
+    summary = "%s beyond the %s that one notification may start: %s" % (
+        count_noun(len(alerts), "alert"),
+        count_noun(context.automation.max_runs_per_webhook, "run"),
         ", ".join(subjects[:MAX_SUBJECTS_SHOWN]),
     )
     incident = alert_incidents.incident_of_many("%s-rest" % first.id, first.since, summary)

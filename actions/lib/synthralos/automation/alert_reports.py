@@ -66,15 +66,23 @@ def parse_alerts(payload: Mapping[str, Any], now: float) -> list[dict[str, Any]]
 
     :raises InvalidInput: the payload holds no alert.
     """
-    body = payload.get("body")
-    if not isinstance(body, dict):
-        is_notification = isinstance(payload.get("alerts"), list) or "ruleName" in payload
-        body = payload if is_notification else None
-    if body is not None:
-        alerts: list[dict[str, Any]] = alert_payloads.from_webhook(body, now)
-        return alerts
+    return parse_notification(payload, now).alerts
+
+
+def parse_notification(payload: Mapping[str, Any], now: float) -> alert_payloads.Notification:
+    """Return the Notification of a payload; an alert of the sensor is a notification of its own.
+
+    :raises InvalidInput: the payload holds no alert.
+    """
+    is_notification = isinstance(payload.get("alerts"), list) or "ruleName" in payload
+    notification: alert_payloads.Notification
+    if "labels" not in payload and ("body" in payload or is_notification):
+        body = payload if is_notification else payload["body"]
+        notification = alert_payloads.read_notification(body, now)
+        return notification
     alert = alert_payloads.from_item(payload, {}, now)
-    return [dict(alert, source=to_name(payload.get("source")) or alert["source"])]
+    alert["source"] = to_name(payload.get("source")) or alert["source"]
+    return alert_payloads.Notification([alert])
 
 
 def report_of(context: AlertContext, alert: dict[str, Any]) -> Report:
@@ -93,6 +101,8 @@ def report_of(context: AlertContext, alert: dict[str, Any]) -> Report:
     if name is None:
         incident_id = _incident_id(alert, None, None, rules)
         return Report(alert, None, alert["fingerprint"], incident_id)
+    if label in rules.clusters + alert_subjects.CLUSTERS:
+        return Report(alert, None, name, _incident_id(alert, label, name, rules))
     clusters = _clusters_with(context, name) if cluster is None else [cluster]
     cluster = clusters[0] if len(clusters) == 1 else None
     incident_id = _incident_id(alert, label, cluster, rules)
@@ -153,7 +163,7 @@ def _incident_id(
 ) -> str:
     """Return the id of an alert's incident.
 
-    :param cluster: the cluster of its subject, or None.
+    :param cluster: the cluster of its subject, or which is its subject, or None.
     """
     if alert["extra"].get("ruleId"):
         # The older notifications of Grafana name what failed only while it fails.

@@ -4,6 +4,7 @@ import base64
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.runtime import child_runs
 from synthralos.runtime.run_parameters import ENCODED
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
@@ -20,18 +21,21 @@ MAX_ANSWER_BYTES = (MAX_ANSWER_CHARS - len(ENCODED)) // 4 * 3
 _ATTRIBUTES = "context,start_timestamp,result,status"
 
 
-def pending(env):
+def pending(env, timeout=0):
     """List the open approvals, the longest waiting first.
 
-    :returns: [{inquiry, run, workflow, since, until, question, answer, takes_text}]. `question` is
-        the question that the run stored, else the description in the inquiry's schema; `answer` is
-        the name of the property to decide, or null if there are several; `until` is null if the
-        run sets no time limit; `takes_text` says whether a text is an answer, too.
+    :param timeout: seconds after which an approval ends whose run sets no time limit; 0 for never.
+    :returns: [{id, inquiry, run, number, workflow, since, until, question, answer, takes_text}].
+        `id` is what an answer names: the run or, from the second question of the run on, the run
+        and the `number` of the question. `question` is the question that the run stored, else the
+        description in the inquiry's schema; `answer` is the name of the property to decide, or null
+        if there are several; `until` is null without a time limit; `takes_text` says whether a text
+        is an answer, too.
     """
-    return _approvals(env, _open_inquiries(env))
+    return _approvals(env, _open_inquiries(env), timeout)
 
 
-def _approvals(env, open_inquiries):
+def _approvals(env, open_inquiries, timeout):
     """`pending`, of what `_open_inquiries` yields."""
     approvals = []
     for inquiry, execution, run_id, run in open_inquiries:
@@ -39,13 +43,18 @@ def _approvals(env, open_inquiries):
             continue
         name, takes_text, schema_question = _schema_question(inquiry)
         stored_inquiry = inquiries.get_inquiry(env.store, run_id)
+        since = parse_iso(execution.get("start_timestamp")) or env.now()
+        until = stored_inquiry.get("until") or (since + timeout if timeout else None)
+        number = _number_of(env, run_id, inquiry["id"])
         approvals.append(
             {
+                "id": inquiries.question_id(run_id, number),
                 "inquiry": inquiry["id"],
                 "run": run_id,
+                "number": number,
                 "workflow": (run.get("action") or {}).get("ref", "").split(".", 1)[-1],
-                "since": to_iso(parse_iso(execution.get("start_timestamp")) or 0),
-                "until": to_iso(stored_inquiry["until"]) if stored_inquiry.get("until") else None,
+                "since": to_iso(since),
+                "until": None if until is None else to_iso(until),
                 "question": stored_inquiry.get("question") or schema_question,
                 "answer": name,
                 "takes_text": takes_text,
@@ -54,21 +63,36 @@ def _approvals(env, open_inquiries):
     return sorted(approvals, key=lambda approval: approval["since"])
 
 
-def answer(env, execution_id, approved=None, text=None):
+def _number_of(env, run, inquiry_id):
+    """Return which question of the run an inquiry is, from 1."""
+    ids = [row["id"] for row in child_runs.inquiries_of(env, run)]
+    return 1 + (ids.index(inquiry_id) if inquiry_id in ids else len(ids))
+
+
+def answer(env, execution_id, approved=None, text=None, timeout=0):
     """Answer an approval and return it, in the form of `pending`.
 
-    :param execution_id: id of the waiting run, of a run that it is a part of, or of the inquiry.
+    :param execution_id: the `id` of the approval; or its inquiry, or a run that its run is a part
+        of.
     :param approved: yes or no; None if the answer is a text.
     :param text: the answer to an agent that asks for one.
+    :param timeout: as for `pending`. An approval whose time is over is ended.
     :raises InvalidInput: there is no answer or there are two, the execution does not wait for an
-        approval, or the inquiry takes no such answer.
+        approval, it asks something else by now, its time is over, or the inquiry takes no such
+        answer.
     """
     if (approved is None) == (text is None):
         raise InvalidInput(
             "answer", text, "is needed unless `approved` is given, and only then",
             "Give approved=true, approved=false or answer=<text>",
         )
-    approval = _find(env, execution_id)
+    approval = _find(env, execution_id, timeout)
+    if _is_overdue(env, approval):
+        _end_unanswered(env, approval)
+        raise InvalidInput(
+            "execution_id", execution_id, "was to be answered by %s" % approval["until"],
+            "The run continues without an answer; automation.approval_timeout is the time limit",
+        )
     if text is not None:
         if not approval["takes_text"]:
             # The text is not shown: where an authorization is asked for, it may be the credential.
@@ -80,35 +104,56 @@ def answer(env, execution_id, approved=None, text=None):
             reason = "is too long (%d bytes in UTF-8)" % len(text.encode("utf-8"))
             hint = "Give at most %d bytes" % MAX_ANSWER_BYTES
             raise InvalidInput("answer", None, reason, hint)
-        _respond(env, approval, {ANSWER: encoded})
+        _respond(env, execution_id, approval, {ANSWER: encoded})
         return approval
     if approval["answer"] is None:
         hint = "Answer it with `st2 inquiry respond %s`" % approval["inquiry"]
         raise InvalidInput("execution_id", execution_id, "asks for more than a yes or no", hint)
-    _respond(env, approval, {approval["answer"]: approved})
+    _respond(env, execution_id, approval, {approval["answer"]: approved})
     return approval
 
 
-def _find(env, execution_id):
-    """Return the one open approval that an execution waits for; see `answer`."""
-    open_approvals = pending(env)
+def _find(env, execution_id, timeout):
+    """Return the one open approval that an answer is for; see `answer`."""
+    run, number = inquiries.parse_question_id(execution_id)
+    open_approvals = pending(env, timeout)
     for approval in open_approvals:
-        if execution_id in (approval["run"], approval["inquiry"]):
+        if run == approval["inquiry"]:
+            return approval
+        if run == approval["run"]:
+            if number != approval["number"]:
+                raise _other_question(execution_id, approval)
             return approval
     nested = [
-        approval for approval in open_approvals if execution_id in _ancestors(env, approval["run"])
+        approval for approval in open_approvals if run in _ancestors(env, approval["run"])
     ]
     if len(nested) == 1:
+        if child_runs.inquiries_of(env, run):
+            # The same answer, sent twice, would answer the question of a run within this one.
+            raise _other_question(execution_id, nested[0])
         return nested[0]
     if nested:
-        runs = ", ".join(approval["run"] for approval in nested)
+        ids = ", ".join(approval["id"] for approval in nested)
         raise InvalidInput(
             "execution_id", execution_id, "waits for %d approvals" % len(nested),
-            "Give one of these runs: %s" % runs,
+            "Give one of these: %s" % ids,
         )
     raise InvalidInput(
         "execution_id", execution_id, "does not wait for an approval",
-        "List those that do with `st2 run synthralos.approval.list`",
+        "List those that do with `st2 run synthralos.approval.list`, or `approvals` in the chat",
+    )
+
+
+def _other_question(execution_id, approval):
+    """Return the error of an answer to a question that is settled; it may be meant for that one.
+
+    Two people who answer the same question must not answer the next one, which neither has seen.
+    """
+    return InvalidInput(
+        "execution_id", execution_id,
+        "does not name the question that is open since %s: %s" % (
+            approval["since"], approval["question"]),
+        "To answer that one, give %s" % approval["id"],
     )
 
 
@@ -127,16 +172,24 @@ def _ancestors(env, run):
     return ancestors
 
 
-def _respond(env, approval, response):
+def _respond(env, execution_id, approval, response):
     """Answer the inquiry. Whether its workflow could be resumed at once does not matter: the reaper
     resumes it otherwise.
+
+    :raises InvalidInput: somebody else has answered it in another way.
     """
     try:
         env.api.respond(approval["inquiry"], response)
     except StackStormError:
         # StackStorm fails if the workflow is still being paused, after it has stored the answer.
-        if env.api.execution(approval["inquiry"], "status").get("status") != "succeeded":
+        inquiry = env.api.execution(approval["inquiry"], "status,result")
+        if inquiry.get("status") not in ENDED:
             raise
+        if (inquiry.get("result") or {}).get("response") != response:
+            raise InvalidInput(
+                "execution_id", execution_id, "was settled in another way at the same moment",
+                "See `st2 execution get %s`" % approval["inquiry"],
+            ) from None
 
 
 def _encode(text):
@@ -157,17 +210,44 @@ def expire(env, seconds):
         if run.get("status") in ENDED:
             env.api.cancel(inquiry["id"])
     ended = []
-    for approval in _approvals(env, open_inquiries):
-        expires_at = parse_iso(approval["until"])
-        if expires_at is None and seconds:
-            expires_at = (parse_iso(approval["since"]) or env.now()) + seconds
-        if expires_at is None or env.now() < expires_at:
-            continue
-        partial_result = env.api.execution(approval["inquiry"], "result").get("result") or {}
-        if env.api.set_status(approval["inquiry"], "timeout", partial_result):
-            resume(env, approval["run"])
+    for approval in _approvals(env, open_inquiries, seconds):
+        if _is_overdue(env, approval) and _end_unanswered(env, approval):
             ended.append(approval)
     return ended
+
+
+def _is_overdue(env, approval):
+    expires_at = parse_iso(approval["until"])
+    return expires_at is not None and env.now() >= expires_at
+
+
+def _end_unanswered(env, approval):
+    """End an approval without an answer; return whether it was still open."""
+    return _end(env, approval["inquiry"], approval["run"], {})
+
+
+def _end(env, inquiry_id, run, mark):
+    """End an inquiry without an answer, and resume its run; return whether it was still open.
+
+    :param mark: is added to the result of the inquiry.
+    """
+    partial_result = env.api.execution(inquiry_id, "result").get("result") or {}
+    if not env.api.set_status(inquiry_id, "timeout", dict(partial_result, **mark)):
+        return False
+    resume(env, run)
+    return True
+
+
+def withdraw(env, run):
+    """End the question that a run waits with, because what the run was started for is over.
+
+    :returns: whether there was one.
+    """
+    was_open = False
+    for inquiry in child_runs.inquiries_of(env, run):
+        if inquiry.get("status") == "pending":
+            was_open |= _end(env, inquiry["id"], run, {child_runs.WITHDRAWN: True})
+    return was_open
 
 
 def resume(env, run):

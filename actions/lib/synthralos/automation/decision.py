@@ -28,8 +28,9 @@ HOUR = 3600
 RECHECK_SECONDS = 600
 # How far two representations of the same time may differ.
 CLOCK_SKEW_SECONDS = 1.5
-# Of a run in which a person has refused what it was to do.
-REFUSED = "refused"
+# Of a run in which a person has refused what it was to do; of runs that ended well and repaired
+# nothing, because what they were started for was over.
+REFUSED, OVER, HEALTHY = "refused", "over", "healthy"
 
 Event = dict[str, Any]
 
@@ -38,10 +39,12 @@ class Decision(NamedTuple):
     """What becomes of an incident: one of outcomes, or None if nothing keeps it from a run.
 
     :ivar run: the id of the run that it concerns, or None.
+    :ivar joins: whether that run was started when the incident occurred the last time.
     """
 
     outcome: Optional[str] = None
     run: Optional[str] = None
+    joins: bool = False
 
 
 class RunState(NamedTuple):
@@ -86,13 +89,12 @@ class History:
             return RunState()
         return RunState(execution.get("status"), parse_iso(execution.get("end_timestamp")))
 
-    def was_refused(self, event: Event) -> bool:
-        """Return whether a person refused what the run was to do; it has succeeded all the same.
-        """
+    def outcome_of(self, event: Event) -> Optional[str]:
+        """Return the `outcome` in the output of the run that the event names, or None."""
         if not event.get("run"):
-            return False
+            return None
         output = (self._env.api.execution(event["run"], "result").get("result") or {}).get("output")
-        return isinstance(output, dict) and output.get("outcome") == REFUSED
+        return output.get("outcome") if isinstance(output, dict) else None
 
     def subject_starts(self) -> list[Event]:
         """Return the starts for the subject within the last hour, newest first."""
@@ -181,9 +183,12 @@ def _of_repeat(env: Environment, incident: Incident, history: History) -> Decisi
     if not incident.is_state or env.now() - last_event["at"] < RECHECK_SECONDS:
         return Decision(DUPLICATE, run)
     if state.status == "succeeded":
+        outcome = history.outcome_of(last_event)
+        if outcome in (OVER, HEALTHY):
+            return Decision()
         # A repair crew needs time, and a person who refused has decided; an agent that answered
         # should not fail any more.
-        is_agent = incident.workflow == "agent_recovery" and not history.was_refused(last_event)
+        is_agent = incident.workflow == "agent_recovery" and outcome != REFUSED
         return Decision(STILL_FAILING if is_agent else DUPLICATE, run)
     return Decision()
 
@@ -199,12 +204,14 @@ def _of_recurrence(
         return Decision()
     state = history.state_of(last_start)
     if state.is_live:
-        return Decision(RUNNING)
+        run = last_start.get("run")
+        return Decision(RUNNING, run, joins=run is not None)
     since = last_start["at"] if state.ended_at is None else state.ended_at
     is_recent = env.now() - since <= config.recurrence_window
-    if state.status == "succeeded" and is_recent and not history.was_refused(last_start):
-        return Decision(RECURRED)
-    return Decision()
+    if state.status != "succeeded" or not is_recent:
+        return Decision()
+    has_repaired = history.outcome_of(last_start) not in (REFUSED, OVER, HEALTHY)
+    return Decision(RECURRED if has_repaired else None)
 
 
 def decide_by_subject(config: AutomationConfig, incident: Incident, history: History) -> Decision:

@@ -27,6 +27,7 @@ from synthralos.storage.datastore import PREFIX
 OVERRIDE_KEY = PREFIX + "mode"
 RUNBOOK_KEYS = PREFIX + "runbook_mode."
 MAX_RUNBOOK_PAGES = 5
+_OVERRIDE_SOURCE = "the key "
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,13 @@ def _parse(key: str, value: Optional[str]) -> Optional[Mode]:
         return None
     mode = value.strip().lower()
     if mode in MODES:
-        return Mode(mode, "the key %s" % key)
-    return Mode(OBSERVE, "the key %s, whose value is not a mode" % key)
+        return Mode(mode, _OVERRIDE_SOURCE + key)
+    return Mode(OBSERVE, "%s%s, whose value is not a mode" % (_OVERRIDE_SOURCE, key))
+
+
+def is_override(source: str) -> bool:
+    """Return whether the `source` of a Mode is an override."""
+    return source.startswith(_OVERRIDE_SOURCE)
 
 
 def set_override(env: Environment, mode: Optional[str], runbook_name: Optional[str]) -> None:

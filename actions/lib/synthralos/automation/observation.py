@@ -9,7 +9,15 @@ from typing import Any, Optional
 from synthralos.automation import would_be
 from synthralos.automation.decision import Event, is_observed_start
 from synthralos.automation.incident import Incident
-from synthralos.automation.outcomes import DUPLICATE, OBSERVED, REASONS, RESOLVED, RUNNING, STARTED
+from synthralos.automation.outcomes import (
+    DUPLICATE,
+    OBSERVED,
+    OVER_LIMIT,
+    REASONS,
+    RESOLVED,
+    RUNNING,
+    STARTED,
+)
 from synthralos.runtime.environment import Environment
 from synthralos.storage import incidents, observations
 from synthralos.storage.datastore import require_available
@@ -53,6 +61,7 @@ def observe(env: Environment, incident: Incident, outcome: str) -> dict[str, Any
         incident.workflow,
         incident.runbook,
         tuple(crews),
+        is_unplanned=plan is not None and would_be.is_empty(plan),
     ))
     require_available(env.store, "%s: what would have been done could not be recorded")
     return {
@@ -78,16 +87,18 @@ def describe(would: dict[str, Any]) -> str:
     return "would ask a person: %s" % would["reason"]
 
 
-def observe_others(
-    env: Environment,
-    outcome: str,
-    workflow: Optional[str] = None,
-    runbook: Optional[str] = None,
-    count: int = 1,
+def observe_over_limit(
+    env: Environment, workflow: Optional[str], runbook: Optional[str], count: int
 ) -> None:
-    """Record reports that no admission has seen: no failures, and those beyond a limit."""
-    observation = Observation(outcome, workflow=workflow, runbook=runbook, count=count)
+    """Record the reports of a notification beyond its limit, which no admission has seen."""
+    observation = Observation(OVER_LIMIT, workflow=workflow, runbook=runbook, count=count)
     observations.record(env.store, env.now(), observation)
+
+
+def observe_no_failure(env: Environment, outcome: str, fingerprint: str) -> None:
+    """Record an alert that is no failure, once an hour."""
+    name = "%s-%s" % (outcome, fingerprint)
+    observations.record_hourly(env.store, env.now(), Observation(outcome), name)
 
 
 def observe_end(env: Environment, incident_id: str, events: list[Event]) -> None:

@@ -315,8 +315,9 @@ def _end_roll_up(env, run, report):
 
 def _close_ticket(env, run, actor, report):
     """Resolve the ticket of a run whose problem was over before the run ended."""
-    status = env.api.execution(run, "status").get("status")
-    if status not in ENDED:
+    execution = env.api.execution(run, "status,action.ref")
+    if execution.get("status") not in ENDED:
+        admission.withdraw_question(env, run, execution)
         return
     ticket = admission.close_run_ticket(env, run, actor)
     incidents.remove_scheduled_close(env.store, run)

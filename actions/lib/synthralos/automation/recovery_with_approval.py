@@ -18,7 +18,7 @@ from synthralos.recovery import agent_recovery, llm_retry, reroute_request
 from synthralos.runtime import child_runs, failure_record, workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.runtime.failure_record import FailedRun
-from synthralos.storage import inquiries
+from synthralos.storage import incidents, inquiries
 from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import tracing
 
@@ -34,6 +34,8 @@ TASKS = {
 _REFS = tuple("synthralos." + workflow for workflow in TASKS)
 # Outcomes of a run.
 RECOVERED, FAILED, REFUSED, NOT_ANSWERED = "recovered", "failed", "refused", "not_answered"
+# What the recovery was for had ended before a person answered.
+OVER = "over"
 MAX_QUESTION_CHARS = 500
 # Parameters of a recovery that are names or enums: they pass through the workflow in the clear.
 _PLAIN = ("agent_id", "failure_type")
@@ -106,12 +108,15 @@ def proceed(env: Environment, case: Case) -> Result:
     case["asked_at"] = None
     inquiry = child_runs.latest_child(env, case["run"], (child_runs.ASK,))
     answer = child_runs.answer_of(inquiry, "approved")
-    if answer is None:
-        return _end_unanswered(env, case)
     workflow = case["recovery"]["workflow"]
     if answer is False:
         workflow_run.record_end(env, case, RECOVERED, None, end=REFUSED, recovery=None)
         return _end(case, "done", REFUSED, "a person refused %s" % workflow)
+    if child_runs.is_withdrawn(inquiry) or incidents.is_close_scheduled(env.store, case["run"]):
+        workflow_run.record_end(env, case, RECOVERED, None, end=OVER, recovery=None)
+        return _end(case, "done", OVER, "%s is not needed any more: its alert is over" % workflow)
+    if answer is None:
+        return _end_unanswered(env, case)
     content = {"request": case["request"], "trace": tracing.propagation_headers()}
     key = "%scase.%s.handed" % (PREFIX, encode_key_part(env.run or "none"))
     return _goto(

@@ -28,6 +28,11 @@ def plan(env: Environment, incident: Incident) -> dict[str, Any]:
     return dict({"failure_type": incident.failure["type"]}, **named)
 
 
+def is_empty(summary: dict[str, Any]) -> bool:
+    """Return whether the run of what `plan` returned would have nothing to do."""
+    return "error" in summary or summary.get("assignments") == []
+
+
 def crews_of(summary: dict[str, Any]) -> list[str]:
     """Return the names of the crews in what `plan` returned, each once; a runbook's step is none.
     """

@@ -1,6 +1,6 @@
 """The record of a run's attempts: its progress, the trail, the ledger and the live output."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, TypedDict
 
@@ -97,7 +97,7 @@ class Ending:
     """
 
     attempt: Attempt
-    result: Optional[dict[str, Any]]
+    result: Optional[Mapping[str, Any]]
     failure: Optional[Failure]
     latency: float
 

@@ -7,12 +7,22 @@ tokens than a third of its bytes, and, for a request without max_tokens, an answ
 """
 
 import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from synthralos.calls.http import CallNotMade
 from synthralos.config.budget import STOP
 from synthralos.core import failures
-from synthralos.storage.llm_spending import ZERO, LlmSpending
+from synthralos.storage.llm_spending import ZERO, Amount, LlmSpending, Reservation
 from synthralos.telemetry import llm_pricing, run_log
+from synthralos.telemetry.llm_pricing import Tokens, TokenUsage
+
+if TYPE_CHECKING:
+    from synthralos.calls.llm_providers import ServedModel
+    from synthralos.calls.llm_wires.chat_messages import Message
+    from synthralos.config.settings import Settings
+    from synthralos.core.failures import Failure
+    from synthralos.storage.datastore import BestEffortDatastore
 
 # Few languages and little code take more tokens; per message, for its role and separators.
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 8
@@ -32,18 +42,26 @@ _HINTS = {
 class BudgetGuard:
     """Reserves LLM calls against the budget, and settles them.
 
-    :param settings: Settings with a `budget`.
-    :param store: a BestEffortDatastore.
+    :param settings: with a `budget`.
     :param now: a callable that returns seconds since the epoch.
     :ivar warnings: the exceeded limits if `on_exceeded` is warn, for the result.
     """
 
-    def __init__(self, settings, store, now):
+    def __init__(
+        self, settings: "Settings", store: "BestEffortDatastore", now: Callable[[], float]
+    ) -> None:
         self._budget, self._settings = settings.budget, settings
         self._spending = LlmSpending(store, now)
-        self.warnings = []
+        self.warnings: list[str] = []
 
-    def reserve(self, served_model, messages, parameters, default_output, run):
+    def reserve(
+        self,
+        served_model: "ServedModel",
+        messages: "list[Message]",
+        parameters: Mapping[str, Any],
+        default_output: Optional[int],
+        run: str,
+    ) -> Reservation:
         """Reserve a call and return the keys that `settle` needs.
 
         :param default_output: max_tokens that is sent if the request has none, or None.
@@ -55,8 +73,9 @@ class BudgetGuard:
             _output_tokens(parameters, default_output, self._budget.assumed_output_tokens),
         )
         amount = (sum(tokens), self._cost(served_model, *tokens))
-        periods = self._budget.per_run, self._budget.per_day
-        keys = self._spending.reserve(run, amount, *map(bool, periods))
+        keys = self._spending.reserve(
+            run, amount, bool(self._budget.per_run), bool(self._budget.per_day)
+        )
         if keys is None:
             self._on_unknown_spending()
             return []
@@ -70,10 +89,16 @@ class BudgetGuard:
             raise
         return keys
 
-    def settle(self, keys, served_model, usage, failure):
+    def settle(
+        self,
+        keys: Reservation,
+        served_model: "ServedModel",
+        usage: Optional[TokenUsage],
+        failure: "Optional[Failure]",
+    ) -> None:
         """Counts what a call took.
 
-        :param usage: as llm_calls.complete returns it, or None; failure: the Failure, or None.
+        :param usage: None if it is unknown; failure: why there is no completion, or None.
         """
         # Some servers respond without usage.
         if usage is not None and usage["total_tokens"]:
@@ -83,7 +108,13 @@ class BudgetGuard:
             self._spending.settle(keys, ZERO)
         # Otherwise the usage is unknown: the reservation counts.
 
-    def _check(self, period, limits, amount, used):
+    def _check(
+        self,
+        period: str,
+        limits: Mapping[str, float],
+        amount: Amount,
+        used: Callable[[], Optional[Amount]],
+    ) -> None:
         if not limits:
             return
         total = used()
@@ -95,7 +126,9 @@ class BudgetGuard:
             if limit is not None and total[index] > limit:
                 self._exceeded(period, name, limit, total[index] - amount[index], amount[index])
 
-    def _exceeded(self, period, name, limit, used, call_amount):
+    def _exceeded(
+        self, period: str, name: str, limit: float, used: float, call_amount: float
+    ) -> None:
         unit = "tokens" if name == "tokens" else self._settings.currency
         message = (
             "budget.%s.%s, %s %s, does not allow the call: %s are used, and it may take %s" %
@@ -108,7 +141,7 @@ class BudgetGuard:
         run_log.emit("over_budget", period=period, limited=name, limit=limit, used=used)
         self._warn(message.replace("does not allow the call", "is exceeded"))
 
-    def _on_unknown_spending(self):
+    def _on_unknown_spending(self) -> None:
         if self._budget.on_datastore_unavailable == STOP:
             message = (
                 "spending is unknown because the datastore is unavailable, and "
@@ -116,9 +149,9 @@ class BudgetGuard:
             )
             raise CallNotMade(failures.make_failure("budget", message))
 
-    def _cost(self, served_model, read, written):
+    def _cost(self, served_model: "ServedModel", read: int, written: int) -> float:
         provider, model = served_model.provider.name, served_model.model.name
-        usage = {"input_tokens": read, "output_tokens": written}
+        usage: Tokens = {"input_tokens": read, "output_tokens": written}
         cost = llm_pricing.call_cost(provider, model, usage, self._settings)
         if cost is not None:
             return cost
@@ -131,12 +164,12 @@ class BudgetGuard:
             self._warn(message)
         return 0.0
 
-    def _warn(self, message):
+    def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
 
 
-def prompt_tokens(messages, parameters):
+def prompt_tokens(messages: "Iterable[Message]", parameters: Mapping[str, Any]) -> int:
     """Return an upper estimate of the tokens of chat messages and of what is sent with them."""
     total = 0
     for message in messages:
@@ -149,7 +182,7 @@ def prompt_tokens(messages, parameters):
     return total + (_tokens(json.dumps(prompt_parameters)) if prompt_parameters else 0)
 
 
-def _tokens(content):
+def _tokens(content: object) -> int:
     if isinstance(content, str):
         return -(-len(content.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
     if not isinstance(content, list):
@@ -162,7 +195,7 @@ def _tokens(content):
     )
 
 
-def _output_tokens(parameters, default, assumed):
+def _output_tokens(parameters: Mapping[str, Any], default: Optional[int], assumed: int) -> int:
     for name in _OUTPUT_PARAMETERS:
         value = parameters.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -170,12 +203,12 @@ def _output_tokens(parameters, default, assumed):
     return assumed if default is None else default
 
 
-def _was_free(failure):
+def _was_free(failure: "Failure") -> bool:
     """Return whether the provider rejected the call, or never received it."""
     was_rejected = failure.status is not None and failure.status >= 300
     was_rejected = was_rejected or failure.cause == "configuration"
     return was_rejected or failure.evidence.get("sent") is False
 
 
-def _format(number):
+def _format(number: float) -> str:
     return "%d" % number if isinstance(number, int) else "%.6g" % number

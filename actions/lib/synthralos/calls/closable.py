@@ -9,7 +9,7 @@ import socket
 import threading
 from typing import Any, Callable
 
-from synthralos.calls.http import Client
+from synthralos.calls.http import Client, CredentialsReader
 
 
 class OpenSockets:
@@ -48,7 +48,7 @@ class OpenSockets:
 class ClosableClient(Client):
     """A client for one call, with a session of its own; see Client.closable."""
 
-    def __init__(self, credentials: Any, now: Callable[[], float]) -> None:
+    def __init__(self, credentials: CredentialsReader, now: Callable[[], float]) -> None:
         super().__init__(credentials, now)
         self._sockets = OpenSockets()
 

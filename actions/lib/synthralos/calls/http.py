@@ -6,12 +6,24 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict, Union
 
 from synthralos.core import bounded_json, failures
 from synthralos.core.header_values import find_header_fault
 from synthralos.telemetry import tracing
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import requests
+
+    from synthralos.calls.aws_signing import AwsCredentials
+    from synthralos.calls.budget_guard import BudgetGuard
+    from synthralos.calls.closable import ClosableClient
+    from synthralos.config.connection import Connection
+    from synthralos.telemetry.llm_pricing import LlmCall
 
 MAX_RESPONSE_BYTES = 20 * 1024 * 1024
 USER_AGENT = "synthralos"
@@ -20,6 +32,23 @@ _DECODED = ("gzip", "x-gzip", "deflate", "identity")
 _GZIP_MAGIC = b"\x1f\x8b"
 # zlib's number for a gzip header.
 _GZIP_WINDOW = 31
+
+# What a connection needs beside its address: the secret, and headers. The secret of a connection
+# with `signing` are AwsCredentials.
+Resolved = tuple[Union[str, "AwsCredentials", None], Mapping[str, str]]
+# (connection, whether to read them again) -> its credentials.
+CredentialsReader = Callable[["Connection", bool], Resolved]
+# (secret) -> the headers that carry it.
+Authorize = Callable[[str], Mapping[str, str]]
+# (seconds) -> a block that may take so long.
+_Limit = Callable[[float], contextlib.AbstractContextManager[None]]
+
+
+class _Surroundings(TypedDict):
+    """The proxies of a connection by scheme, and how its certificate is verified."""
+
+    proxies: dict[str, str]
+    verify: Union[bool, str]
 
 
 class CallError(Exception):
@@ -48,7 +77,7 @@ class Response:
     text: str
     latency: float
 
-    def json(self):
+    def json(self) -> Any:
         """Return the body as JSON.
 
         :raises CallError: it is not JSON (`malformed_answer`).
@@ -69,31 +98,44 @@ class Response:
 class Client:
     """Sends requests over connections from the settings.
 
-    :param credentials: a callable (connection, fresh) -> (secret or None, headers) that resolves
-        the `*_from` entries, and reads them again if `fresh`.
+    :param credentials: resolves the `*_from` entries of a connection.
     :param now: a callable that returns seconds since the epoch.
-    :ivar llm_calls: the LLM calls made with it, [{provider, model, seconds, cause or null, usage or
-        null}]; the code that counts them clears it.
-    :ivar guard: a BudgetGuard, or None if LLM calls have no budget.
+    :ivar llm_calls: the LLM calls made with it; the code that counts them clears it.
+    :ivar guard: None if LLM calls have no budget.
     :param own_process: whether the process exists for these calls only, as an action's does. Then a
         timer signal limits each call as a whole. In another program, whose timer and signal
         handler that would replace, only each read is limited.
     """
 
-    def __init__(self, credentials, now=time.time, session=None, own_process=False):
+    def __init__(
+        self,
+        credentials: CredentialsReader,
+        now: Callable[[], float] = time.time,
+        session: "Optional[requests.Session]" = None,
+        own_process: bool = False,
+    ) -> None:
         self._credentials, self._now, self._session = credentials, now, session
-        self._limit = _hard_timeout if own_process else _no_limit
-        self._surroundings = {}
-        self.llm_calls = []
-        self.guard = None
+        self._limit: _Limit = _hard_timeout if own_process else _no_limit
+        self._surroundings: dict[object, _Surroundings] = {}
+        self.llm_calls: list[LlmCall] = []
+        self.guard: Optional[BudgetGuard] = None
 
-    def request(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
+    def request(
+        self,
+        connection: "Connection",
+        method: str,
+        path: str,
+        seconds: float,
+        body: Any = None,
+        headers: Optional[Mapping[str, str]] = None,
+        authorize: Optional[Authorize] = None,
+    ) -> Response:
         """Send a request and return its Response, whatever its status.
 
         :param seconds: the limit of the whole call, connecting and reading included; without
             `own_process` it is checked after each read.
         :param body: a JSON value; bytes, which are sent as they are; or None.
-        :param authorize: a callable (secret) -> headers; default: a bearer token.
+        :param authorize: default: a bearer token.
         :raises CallError: timeout, network, truncated_stream, configuration.
         """
         credentials = self._credentials(connection, False)
@@ -110,7 +152,7 @@ class Client:
                 )
         return response
 
-    def closable(self):
+    def closable(self) -> "ClosableClient":
         """Return a client for one call in another thread, which its `close` ends from any thread.
 
         It shares the credentials and the clock, but neither the session nor the list of calls.
@@ -120,8 +162,10 @@ class Client:
         return ClosableClient(self._credentials, self._now)
 
     @contextlib.contextmanager
-    def stream(self, connection, path, seconds, headers):
-        """Send a GET and yield its `requests.Response`, whose body has not been read yet.
+    def stream(
+        self, connection: "Connection", path: str, seconds: float, headers: Mapping[str, str]
+    ) -> "Iterator[requests.Response]":
+        """Send a GET and yield its response, whose body has not been read yet.
 
         :param seconds: the limit of each read, including those in the block.
         :raises CallError: timeout, network, truncated_stream, configuration; also in the block.
@@ -136,11 +180,28 @@ class Client:
             with contextlib.closing(response):
                 yield response
 
-    def _open(self, connection, path, seconds, headers, credentials):
+    def _open(
+        self,
+        connection: "Connection",
+        path: str,
+        seconds: float,
+        headers: Mapping[str, str],
+        credentials: Resolved,
+    ) -> "requests.Response":
         sent = _headers(connection, credentials, headers, None)
         return self._response(connection, "GET", path, seconds, None, sent, credentials[0])
 
-    def _send_once(self, connection, method, path, seconds, body, headers, authorize, credentials):
+    def _send_once(
+        self,
+        connection: "Connection",
+        method: str,
+        path: str,
+        seconds: float,
+        body: Any,
+        headers: Optional[Mapping[str, str]],
+        authorize: Optional[Authorize],
+        credentials: Resolved,
+    ) -> Response:
         sent = _with_trace_headers(_headers(connection, credentials, headers, authorize))
         data = body if isinstance(body, bytes) else None
         if body is not None and data is None:
@@ -150,7 +211,16 @@ class Client:
                 sent["Content-Type"] = "application/json"
         return self._request(connection, method, path, seconds, data, sent, credentials[0])
 
-    def _request(self, connection, method, path, seconds, data, headers, secret):
+    def _request(
+        self,
+        connection: "Connection",
+        method: str,
+        path: str,
+        seconds: float,
+        data: Optional[bytes],
+        headers: dict[str, str],
+        secret: "Union[str, AwsCredentials, None]",
+    ) -> Response:
         started_at = time.monotonic()
         with _translate_errors(seconds), self._limit(seconds):
             response = self._response(connection, method, path, seconds, data, headers, secret)
@@ -161,7 +231,16 @@ class Client:
         received = lower_case(response.headers)
         return Response(response.status_code, received, _text(raw, received), latency)
 
-    def _response(self, connection, method, path, seconds, data, headers, secret):
+    def _response(
+        self,
+        connection: "Connection",
+        method: str,
+        path: str,
+        seconds: float,
+        data: Optional[bytes],
+        headers: dict[str, str],
+        secret: "Union[str, AwsCredentials, None]",
+    ) -> "requests.Response":
         return self._requests_session().request(
             method,
             connection.base_url + path,
@@ -175,7 +254,7 @@ class Client:
             **self._surroundings_of(connection)
         )
 
-    def _surroundings_of(self, connection):
+    def _surroundings_of(self, connection: "Connection") -> _Surroundings:
         """Return the proxies and the CA bundle of a connection: its own, or the environment's.
 
         requests would read the whole environment twice for each request, a fifth of the time of a
@@ -188,10 +267,12 @@ class Client:
             settings = requests.Session().merge_environment_settings(
                 connection.base_url, _proxies(connection.proxy), True, connection.verify, None
             )
-            self._surroundings[key] = {name: settings[name] for name in ("proxies", "verify")}
+            self._surroundings[key] = {
+                "proxies": settings["proxies"], "verify": settings["verify"]
+            }
         return self._surroundings[key]
 
-    def _requests_session(self):
+    def _requests_session(self) -> "requests.Session":
         if self._session is None:
             import requests
 
@@ -200,23 +281,28 @@ class Client:
             self._session.trust_env = False
         return self._session
 
-    def now(self):
+    def now(self) -> float:
         """Return seconds since the epoch."""
         return self._now()
 
-    def failure_of(self, response, call_kind):
+    def failure_of(self, response: Response, call_kind: str) -> failures.Failure:
         """Return the failure of a response with an error status; `call_kind` as in from_http."""
         return failures.from_http(
             response.status, response.headers, response.text, self._now(), call_kind
         )
 
 
-def lower_case(headers):
+def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers with names in lower case."""
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _headers(connection, credentials, headers, authorize):
+def _headers(
+    connection: "Connection",
+    credentials: Resolved,
+    headers: Optional[Mapping[str, str]],
+    authorize: Optional[Authorize],
+) -> dict[str, str]:
     """Return the headers of a request.
 
     :raises CallError: a value that the configuration or the datastore holds cannot be a header's
@@ -227,18 +313,24 @@ def _headers(connection, credentials, headers, authorize):
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"}
     sent.update(connection.headers)
     sent.update(extra_headers)
-    if secret and connection.signing is None:
+    if isinstance(secret, str) and secret and connection.signing is None:
         sent.update((authorize or _bearer)(secret))
     sent.update(headers or {})
     return sent
 
 
-def _check_secrets(connection, secret, extra_headers):
+def _check_secrets(
+    connection: "Connection",
+    secret: "Union[str, AwsCredentials, None]",
+    extra_headers: Mapping[str, str],
+) -> None:
     entry = connection.secret_path
     if connection.secret_from:
         entry = "%s_from: %s" % (entry, connection.secret_from)
+    values: list[tuple[str, str]] = []
     # Credentials that sign are no value of a header.
-    values = [(entry, secret or "")] if connection.signing is None else []
+    if isinstance(secret, str) and connection.signing is None:
+        values.append((entry, secret))
     for name, value in extra_headers.items():
         values.append(("headers_from: %s, %s" % (connection.headers_from, name), value))
     for name, value in connection.headers.items():
@@ -251,7 +343,7 @@ def _check_secrets(connection, secret, extra_headers):
             raise CallError(failures.with_evidence(failure, sent=False))
 
 
-def _with_trace_headers(headers):
+def _with_trace_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return `headers` with those of the trace, which replace the caller's: these name its span."""
     trace_headers = tracing.headers()
     caller_headers = {
@@ -260,7 +352,7 @@ def _with_trace_headers(headers):
     return dict(caller_headers, **trace_headers)
 
 
-def _renewal_statuses(connection):
+def _renewal_statuses(connection: "Connection") -> tuple[int, ...]:
     """Return the statuses after which the credentials are read again: they may be renewed."""
     if connection.signing is not None:
         # AWS answers 403 when temporary credentials have expired.
@@ -269,7 +361,7 @@ def _renewal_statuses(connection):
 
 
 @contextlib.contextmanager
-def _translate_errors(seconds):
+def _translate_errors(seconds: float) -> Iterator[None]:
     """Turn the exceptions of requests in the block into CallError."""
     import requests
 
@@ -309,25 +401,28 @@ def _translate_errors(seconds):
         ) from error
 
 
-def _auth(connection, secret):
+def _auth(
+    connection: "Connection", secret: "Union[str, AwsCredentials, None]"
+) -> "Callable[[requests.PreparedRequest], requests.PreparedRequest]":
     """Return what requests does to a prepared request: signs it, or nothing."""
     if connection.signing is None:
         # Without it requests would use the credentials of the host's .netrc.
         return _no_auth
-    from synthralos.calls.aws_signing import Signer
+    from synthralos.calls.aws_signing import AwsCredentials, Signer
 
+    assert isinstance(secret, AwsCredentials)
     return Signer(secret, connection.signing)
 
 
-def _no_auth(request):
+def _no_auth(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
     return request
 
 
-def _bearer(secret):
+def _bearer(secret: str) -> dict[str, str]:
     return {"Authorization": "Bearer " + secret}
 
 
-def _text(raw, headers):
+def _text(raw: bytes, headers: Mapping[str, str]) -> str:
     """Return the text of a body.
 
     JSON is UTF-8 or says otherwise by its first bytes (RFC 8259, section 8.1; RFC 4627, section 3);
@@ -344,7 +439,7 @@ def _text(raw, headers):
     return raw.decode("utf-8", "replace")
 
 
-def _gunzip(raw):
+def _gunzip(raw: bytes) -> bytes:
     """Return the content of a body that a proxy compressed without saying so."""
     import zlib
 
@@ -354,12 +449,13 @@ def _gunzip(raw):
         return raw
 
 
-def _proxies(proxy: Optional[str]):
+def _proxies(proxy: Optional[str]) -> dict[str, str]:
     return {"http": proxy, "https": proxy} if proxy else {}
 
 
-def _read_body(response, started_at, seconds):
-    chunks, size = [], 0
+def _read_body(response: "requests.Response", started_at: float, seconds: float) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
     for chunk in response.iter_content(64 * 1024):
         chunks.append(chunk)
         size += len(chunk)
@@ -386,7 +482,7 @@ def _read_body(response, started_at, seconds):
     return b"".join(chunks)
 
 
-def _classify_network_error(error):
+def _classify_network_error(error: "requests.RequestException") -> failures.Failure:
     import requests
 
     error_text = str(error)
@@ -415,12 +511,12 @@ class _HardTimeout(Exception):
     pass
 
 
-def _no_limit(seconds: float) -> contextlib.AbstractContextManager:
+def _no_limit(seconds: float) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _hard_timeout(seconds):
+def _hard_timeout(seconds: float) -> Iterator[None]:
     """End the block after `seconds`, whatever it waits for.
 
     The limits of requests are per read: a server that sends a byte now and then could keep the call
@@ -431,7 +527,7 @@ def _hard_timeout(seconds):
         yield
         return
 
-    def ring(signum, frame):
+    def ring(signum: int, frame: "Optional[FrameType]") -> None:
         raise _HardTimeout()
 
     previous_handler = signal.signal(signal.SIGALRM, ring)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
+from typing import Any, Optional
 
 HEADER = "Idempotency-Key"
 _PREFIX = "synthralos-"
 _KEY = re.compile(_PREFIX + r"[0-9a-f]{40}\Z")
 
 
-def key(run, method, path, body, model=None):
+def key(run: str, method: str, path: str, body: Any, model: Optional[str] = None) -> str:
     """Return a key, the same for the same request of the same run at any region or provider.
 
     :param run: the execution id.

@@ -16,6 +16,8 @@ from synthralos.calls.llm_wires.refusals import Refusal, read_refusal
 from synthralos.calls.llm_wires.wire import CannotCarry, WireRequest
 from synthralos.core import failures
 from synthralos.core.failures import Failure
+from synthralos.storage.llm_spending import Reservation
+from synthralos.telemetry.llm_pricing import TokenUsage
 
 # A reasoning model may refuse the limit's name, the temperature and a penalty.
 MAX_ADAPTATIONS = 4
@@ -81,14 +83,9 @@ class ModelCall:
             self._request = self._options.corrections.apply(served_model.target, request)
         self._wire = llm_wires.wire_format(served_model.provider.api)
         self._wire_request = WireRequest({})
-        self._usage_record: dict[str, Any] = {
-            "provider": served_model.provider.name,
-            "model": served_model.model.name,
-            "cause": None,
-            "usage": None,
-        }
+        self._usage: Optional[TokenUsage] = None
         self._rejected_answer: Optional[str] = None
-        self._reservation: list[Any] = []
+        self._reservation: Reservation = []
         self._started_at = 0.0
         self._seconds: Optional[float] = None
 
@@ -158,16 +155,21 @@ class ModelCall:
 
     def settle(self, failure: Optional[Failure]) -> None:
         """Count what the call used; `failure` is why there is no completion, or None."""
-        # A thread that has not ended yet may still write to the original.
-        usage_record = dict(self._usage_record, cause=failure.cause if failure else None)
-        seconds = self._seconds
+        # A thread that has not ended yet may still set them.
+        usage, seconds = self._usage, self._seconds
         if seconds is None:
             seconds = time.monotonic() - self._started_at
-        self._client.llm_calls.append(dict(usage_record, seconds=seconds))
+        self._client.llm_calls.append(
+            {
+                "provider": self._served_model.provider.name,
+                "model": self._served_model.model.name,
+                "seconds": seconds,
+                "cause": failure.cause if failure else None,
+                "usage": usage,
+            }
+        )
         if self._client.guard is not None:
-            self._client.guard.settle(
-                self._reservation, self._served_model, usage_record["usage"], failure
-            )
+            self._client.guard.settle(self._reservation, self._served_model, usage, failure)
         corrections, answer = self._options.corrections, self._rejected_answer
         if corrections is not None and failure is not None and answer is not None:
             corrections.record(self._served_model.target, answer, failure.message)
@@ -212,8 +214,8 @@ class ModelCall:
         completion = read_response(wire.read, response, self._sender.now())
         entries = completion.as_dict()
         # An unusable answer has been paid for, too.
-        self._usage_record["usage"] = completion.usage.as_dict()
-        span_attributes.record_completion(entries)
+        self._usage = completion.usage.as_dict()
+        span_attributes.record_completion(completion)
         problem = problem_of(
             completion, self._wire_request.max_output_tokens, self._wire_request.max_calls
         )

@@ -10,6 +10,7 @@ import functools
 import queue
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, Protocol, Union
 
@@ -33,7 +34,7 @@ class Call(Protocol):
         :raises CallNotMade: it may not be made.
         """
 
-    def send(self, seconds: float) -> dict[str, Any]:
+    def send(self, seconds: float) -> Mapping[str, Any]:
         """Send the request and return the result, in any thread; the limit is `seconds`."""
 
     def close(self) -> None:
@@ -53,7 +54,7 @@ class Return:
     """
 
     key: int
-    result: Optional[dict[str, Any]]
+    result: Optional[Mapping[str, Any]]
     error: Optional[BaseException]
     at: float
 
@@ -69,7 +70,7 @@ class Threads:
         """Return seconds that never go back."""
         return time.monotonic()
 
-    def start(self, key: int, work: Callable[[], dict[str, Any]]) -> None:
+    def start(self, key: int, work: Callable[[], Mapping[str, Any]]) -> None:
         """Start `work` in a thread, with a copy of the context variables."""
         context = contextvars.copy_context()
 

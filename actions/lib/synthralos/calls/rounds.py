@@ -14,6 +14,7 @@ attempt that has no answer yet stays open while the next host is asked (see open
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
@@ -51,7 +52,7 @@ class RoundResult:
         but does not fit the deadline.
     """
 
-    result: Optional[dict[str, Any]] = None
+    result: Optional[Mapping[str, Any]] = None
     target: Optional[Target] = None
     delay: Optional[int] = None
     failure: Optional[Failure] = None
@@ -64,7 +65,7 @@ def play_round(
     targets: list[Target],
     progress: RunProgress,
     rules: RetryRules,
-    attempt: Callable[[Target, float, int], dict[str, Any]],
+    attempt: Callable[[Target, float, int], Mapping[str, Any]],
     ledger: Ledger,
     deadline: Deadline,
     now: Callable[[], float],
@@ -107,7 +108,7 @@ class _Round:
         queue: TargetQueue,
         progress: RunProgress,
         recorder: AttemptRecorder,
-        attempt: Callable[[Target, float, int], dict[str, Any]],
+        attempt: Callable[[Target, float, int], Mapping[str, Any]],
         deadline: Deadline,
         now: Callable[[], float],
         open_attempts: OpenAttempts,

@@ -1,17 +1,21 @@
 """Routes: the same request at another region or provider."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
 from urllib.parse import unquote, urlsplit
 
 from synthralos.calls import idempotency, span_attributes
-from synthralos.calls.http import CallError
+from synthralos.calls.http import CallError, Client, Response
 from synthralos.calls.relations import Target
 from synthralos.config.settings import Route
 from synthralos.core import bounded_json, evidence, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
+
+if TYPE_CHECKING:
+    from synthralos.config.settings import Settings
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _HEADER = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
@@ -25,6 +29,37 @@ _RESERVED_HEADERS = (
 )
 
 
+class RouteRequest(TypedDict):
+    """A validated request: the path below a route, the first provider and region, and the model.
+
+    `body` is a JSON value, and `model` is None if the request names none.
+    """
+
+    endpoint: str
+    method: str
+    body: Any
+    headers: dict[str, str]
+    model: Optional[str]
+    provider: str
+    region: str
+
+
+class RouteAnswer(TypedDict):
+    """The answer to a request: its body, parsed if it is JSON, and the text in it, or None."""
+
+    status_code: int
+    body: Any
+    response: Optional[str]
+    latency_ms: int
+
+
+class SkippedRoute(TypedDict):
+    """A route that is not attempted, as the ledger would name it, and why, for people."""
+
+    target: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class RouteCandidate:
     """One route of a request: where it goes, and the model under which it goes there."""
@@ -33,10 +68,10 @@ class RouteCandidate:
     model: Optional[str]
 
     @property
-    def target(self):
+    def target(self) -> str:
         return "route:%s/%s" % (self.route.provider, self.route.region)
 
-    def as_target(self, unsafe_to_repeat):
+    def as_target(self, unsafe_to_repeat: bool) -> Target:
         """Return the route as a Target that a round may call."""
         return Target.over(
             self.route.connection, self.target, self.route.provider, self,
@@ -44,8 +79,10 @@ class RouteCandidate:
         )
 
 
-def parse_request(raw_request, settings, field="original_request"):
-    """Return the validated request: {endpoint, method, body, headers, model, provider, region}.
+def parse_request(
+    raw_request: Mapping[str, Any], settings: "Settings", field: str = "original_request"
+) -> RouteRequest:
+    """Return the validated request.
 
     An absolute URL is accepted under a configured route, and is reduced to the path under it.
 
@@ -96,7 +133,7 @@ def parse_request(raw_request, settings, field="original_request"):
     }
 
 
-def _path(endpoint, routes, field):
+def _path(endpoint: str, routes: Iterable[Route], field: str) -> str:
     if not endpoint.startswith("/"):
         paths = [
             endpoint[len(route.connection.base_url):]
@@ -120,7 +157,7 @@ def _path(endpoint, routes, field):
     return endpoint
 
 
-def _headers(headers, field):
+def _headers(headers: object, field: str) -> dict[str, str]:
     if headers is None:
         return {}
     if not isinstance(headers, dict):
@@ -137,17 +174,19 @@ def _headers(headers, field):
     return dict(headers)
 
 
-def candidate_routes(request, regions, providers, settings):
+def candidate_routes(
+    request: RouteRequest, regions: Iterable[str], providers: Iterable[str], settings: "Settings"
+) -> tuple[list[RouteCandidate], list[SkippedRoute]]:
     """Return (candidates, skipped): all regions of a provider, then those of the next provider.
 
-    A pair that is not configured, or whose provider has no name for the model, is skipped.
-
-    :returns: at most `settings.max_routes` RouteCandidates, and [{target, reason}] of the others.
+    A pair that is not configured, or whose provider has no name for the model, is skipped. There
+    are at most `settings.max_routes` candidates.
     """
     configured = {(route.provider, route.region): route for route in settings.routes}
     regions = _unique([request["region"]] + list(regions))
     providers = _unique([request["provider"]] + list(providers))
-    candidates, skipped = [], []
+    candidates: list[RouteCandidate] = []
+    skipped: list[SkippedRoute] = []
     for provider in providers:
         model, has_model = _map_model(
             request["model"], request["provider"], provider, settings.model_map
@@ -167,11 +206,13 @@ def candidate_routes(request, regions, providers, settings):
     return candidates, skipped
 
 
-def _unique(names):
+def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _map_model(model, home, provider, model_map):
+def _map_model(
+    model: Optional[str], home: str, provider: str, model_map: Mapping[str, Mapping[str, str]]
+) -> tuple[Optional[str], bool]:
     """Return (the model's name at `provider`, whether it has one)."""
     if model is None or provider == home:
         return model, True
@@ -179,11 +220,11 @@ def _map_model(model, home, provider, model_map):
     return named, named is not None
 
 
-def call(client, candidate, request, seconds, run):
+def call(
+    client: Client, candidate: RouteCandidate, request: RouteRequest, seconds: float, run: str
+) -> RouteAnswer:
     """Send the request over one route.
 
-    :returns: {status_code, body, response, latency_ms}; body is parsed if it is JSON, response
-        is the text of the answer, or None.
     :raises CallError: an error status, no answer, or a truncated one.
     """
     body = _with_model(request["body"], candidate.model)
@@ -208,7 +249,13 @@ def call(client, candidate, request, seconds, run):
     }
 
 
-def _require_answer(client, response, parsed, request, candidate):
+def _require_answer(
+    client: Client,
+    response: Response,
+    parsed: Any,
+    request: RouteRequest,
+    candidate: RouteCandidate,
+) -> None:
     """Raise CallError if a success is none: its body is only an error, or a page instead of JSON.
     """
     accepted = {name.lower(): value for name, value in request["headers"].items()}.get("accept", "")
@@ -224,37 +271,46 @@ def _require_answer(client, response, parsed, request, candidate):
         )
 
 
-def _call_kind(candidate):
+def _call_kind(candidate: RouteCandidate) -> str:
     return "request" if candidate.model is None else "model request"
 
 
-def _with_model(body, model):
+def _with_model(body: Any, model: Optional[str]) -> Any:
     if model is None or not (body is None or isinstance(body, dict)):
         return body
     return dict(body or {}, model=model)
 
 
-def _parsed(text):
+def _parsed(text: str) -> Any:
     try:
         return bounded_json.loads(text)
     except ValueError:
         return text
 
 
-def _extract_text(parsed):
+def _extract_text(parsed: Any) -> Optional[str]:
     """Return the text of a response in the form of the platform, OpenAI or Anthropic, or None."""
     if isinstance(parsed, str):
         return parsed
     if not isinstance(parsed, dict):
         return None
-    for name in ("response", "text", "output"):
-        if isinstance(parsed.get(name), str):
-            return parsed[name]
+    text = _first_text(parsed, ("response", "text", "output"))
+    if text is not None:
+        return text
     for name in ("choices", "content"):
-        first = parsed.get(name)[0] if isinstance(parsed.get(name), list) and parsed[name] else None
+        parts = parsed.get(name)
+        first = parts[0] if isinstance(parts, list) and parts else None
         if isinstance(first, dict):
-            message = first.get("message") if isinstance(first.get("message"), dict) else first
-            for place in ("content", "text"):
-                if isinstance(message.get(place), str):
-                    return message[place]
+            message = first.get("message")
+            text = _first_text(
+                message if isinstance(message, dict) else first, ("content", "text")
+            )
+            if text is not None:
+                return text
     return None
+
+
+def _first_text(entries: Mapping[str, Any], names: Iterable[str]) -> Optional[str]:
+    """Return the text under the first of `names` that has one, or None."""
+    values = (entries.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str)), None)

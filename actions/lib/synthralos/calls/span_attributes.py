@@ -3,19 +3,31 @@
 https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import urlsplit
 
 from synthralos.telemetry import tracing
 
+if TYPE_CHECKING:
+    from synthralos.calls.llm_providers import ServedModel
+    from synthralos.calls.llm_wires.completion import Completion
+    from synthralos.config.connection import Connection
+    from synthralos.config.platforms import Platform
+    from synthralos.telemetry.tracing import AttributeValue, Span
+
 _SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty")
 
 
-def chat(served_model, parameters):
+def chat(
+    served_model: "ServedModel", parameters: Mapping[str, Any]
+) -> "AbstractContextManager[Span]":
     """Return the span of a call to a model.
 
     :param parameters: of sampling.
     """
-    attributes = {
+    attributes: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": served_model.provider.name,
         "gen_ai.request.model": served_model.model.name,
@@ -28,20 +40,22 @@ def chat(served_model, parameters):
     return _call("chat " + served_model.model.name, served_model.connection, attributes)
 
 
-def record_completion(completion):
-    """Add the usage of a completion, as llm_calls.complete returns it, to the open span."""
+def record_completion(completion: "Completion") -> None:
+    """Add the usage of a completion to the open span."""
     tracing.set_attributes(
         {
-            "gen_ai.usage.input_tokens": completion["usage"]["input_tokens"],
-            "gen_ai.usage.output_tokens": completion["usage"]["output_tokens"],
-            "gen_ai.response.finish_reasons": [completion["finish_reason"]],
+            "gen_ai.usage.input_tokens": completion.usage.input_tokens,
+            "gen_ai.usage.output_tokens": completion.usage.output_tokens,
+            "gen_ai.response.finish_reasons": [completion.finish_reason],
         }
     )
 
 
-def invoke_agent(platform, agent_id):
+def invoke_agent(
+    platform: "Platform", agent_id: Optional[str]
+) -> "AbstractContextManager[Span]":
     """Return the span of the calls that run an agent."""
-    attributes = {
+    attributes: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": platform.name,
         "gen_ai.agent.id": agent_id,
@@ -50,12 +64,14 @@ def invoke_agent(platform, agent_id):
     return _call(name, platform.connection, attributes)
 
 
-def request(connection, method):
+def request(connection: "Connection", method: str) -> "AbstractContextManager[Span]":
     """Return the span of a request; its path is the caller's text and is left out."""
     return _call(method, connection, {"http.request.method": method})
 
 
-def _call(name, connection, attributes):
+def _call(
+    name: str, connection: "Connection", attributes: "dict[str, AttributeValue]"
+) -> "AbstractContextManager[Span]":
     address = urlsplit(connection.base_url)
     try:
         port = address.port

@@ -6,13 +6,19 @@ seconds, and after a failed one no request for PAUSE_SECONDS by any action on th
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
 
-from synthralos.calls.http import CallError
+from synthralos.calls.http import CallError, Client, Response
 from synthralos.config.connection import Connection, connection
 from synthralos.config.reader import default_if_none, out_of_range, read_seconds
 from synthralos.core.errors import InvalidInput
 from synthralos.telemetry import otlp_json, run_log
+
+if TYPE_CHECKING:
+    from synthralos.core.redaction import Redactor
+    from synthralos.telemetry.tracing import Tracer
 
 PATH = "/v1/traces"
 PAUSE_SECONDS = 60.0
@@ -31,7 +37,7 @@ class Tracing:
     sample_ratio: float = 1.0
 
     @classmethod
-    def from_config(cls, entry):
+    def from_config(cls, entry: Mapping[str, Any]) -> "Optional[Tracing]":
         """Read the entry `tracing` of the configuration; return None if it has no endpoint.
 
         :raises InvalidInput: an entry is not valid; names it.
@@ -56,7 +62,9 @@ class Tracing:
         )
 
 
-def export(client, tracing, tracer, redactor):
+def export(
+    client: Client, tracing: Tracing, tracer: "Tracer", redactor: "Redactor"
+) -> bool:
     """Send the recorded spans; return whether the collector accepted them. Never raises."""
     cooldown_file = _cooldown_file(tracing)
     if _in_cooldown(cooldown_file):
@@ -66,7 +74,7 @@ def export(client, tracing, tracer, redactor):
             tracing.connection, "POST", _path(tracing), tracing.connection.timeout,
             body=redactor.remove_secrets(otlp_json.request(tracer, tracing.service_name)),
         )
-        cause = None if 200 <= response.status < 300 else "status_%d" % response.status
+        cause = "" if 200 <= response.status < 300 else "status_%d" % response.status
     except CallError as error:
         cause = error.failure.cause
     except InvalidInput:
@@ -75,29 +83,31 @@ def export(client, tracing, tracer, redactor):
         # Whatever failed: the run keeps its result.
         run_log.write_traceback(redactor.redact_text)
         cause = type(error).__name__
-    if cause is not None:
+    if cause:
         _start_cooldown(cooldown_file)
         run_log.emit("traces_not_sent", cause=cause, pause_seconds=int(PAUSE_SECONDS))
-    return cause is None
+    return not cause
 
 
-def check(client, tracing):
+def check(client: Client, tracing: Tracing) -> Response:
     """Return the collector's response to a request without spans.
 
     :raises CallError, InvalidInput: it could not be called.
     """
-    seconds, nothing = tracing.connection.timeout, {"resourceSpans": []}
-    return client.request(tracing.connection, "POST", _path(tracing), seconds, body=nothing)
+    nothing: dict[str, object] = {"resourceSpans": []}
+    return client.request(
+        tracing.connection, "POST", _path(tracing), tracing.connection.timeout, body=nothing
+    )
 
 
-def _path(tracing):
+def _path(tracing: Tracing) -> str:
     """Return the path to add: an endpoint may be configured with it or, as in
     OTEL_EXPORTER_OTLP_ENDPOINT, without it.
     """
     return "" if tracing.connection.base_url.endswith(PATH) else PATH
 
 
-def _cooldown_file(tracing):
+def _cooldown_file(tracing: Tracing) -> str:
     """Return the file whose age is the time since this host last failed to reach the collector.
 
     Each action is a process, and the datastore would cost every process a request.
@@ -110,7 +120,7 @@ def _cooldown_file(tracing):
     return os.path.join(tempfile.gettempdir(), name)
 
 
-def _in_cooldown(cooldown_file):
+def _in_cooldown(cooldown_file: str) -> bool:
     try:
         file_status = os.lstat(cooldown_file)
     except OSError:
@@ -122,7 +132,7 @@ def _in_cooldown(cooldown_file):
     )
 
 
-def _start_cooldown(cooldown_file):
+def _start_cooldown(cooldown_file: str) -> None:
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
         descriptor = os.open(cooldown_file, flags, 0o600)

@@ -1,6 +1,8 @@
 """The entry `budget` of the configuration: limits on the LLM calls of a run and of a day."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Callable
 
 from synthralos.config.reader import read_int, read_number
 from synthralos.core.errors import InvalidInput
@@ -9,7 +11,12 @@ STOP, WARN, GO_ON = "stop", "warn", "go_on"
 PERIODS = ("per_run", "per_day")
 OUTPUT_TOKENS, MAX_OUTPUT_TOKENS = 1000, 1_000_000
 # What can be limited: (how it is read, the maximum of a limit).
-LIMITED = {"tokens": (read_int, 10**12), "cost": (read_number, 10**9)}
+LIMITED: dict[
+    str, tuple[Callable[[Mapping[str, Any], str, None, int, int, str], float], int]
+] = {
+    "tokens": (read_int, 10**12),
+    "cost": (read_number, 10**9),
+}
 
 
 @dataclass(frozen=True)
@@ -23,17 +30,17 @@ class BudgetConfig:
     :ivar assumed_output_tokens: of a request without max_tokens, until its real usage is known.
     """
 
-    per_run: dict = field(default_factory=dict)
-    per_day: dict = field(default_factory=dict)
+    per_run: dict[str, float] = field(default_factory=dict)
+    per_day: dict[str, float] = field(default_factory=dict)
     on_exceeded: str = STOP
     on_datastore_unavailable: str = GO_ON
     assumed_output_tokens: int = OUTPUT_TOKENS
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.per_run or self.per_day)
 
     @classmethod
-    def from_config(cls, entry):
+    def from_config(cls, entry: Mapping[str, Any]) -> "BudgetConfig":
         """Read the object under `budget`.
 
         :raises InvalidInput: an entry is not valid; names it.
@@ -49,7 +56,7 @@ class BudgetConfig:
         )
 
 
-def _limits(entry, period):
+def _limits(entry: Mapping[str, Any], period: str) -> dict[str, float]:
     limits = entry.get(period)
     limits = {} if limits is None else limits
     path = "budget." + period
@@ -67,9 +74,9 @@ def _limits(entry, period):
     }
 
 
-def _read_choice(entry, name, allowed):
+def _read_choice(entry: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str:
     value = entry.get(name) or allowed[0]
     if value not in allowed:
         hint = "Use " + " or ".join(allowed)
         raise InvalidInput("budget." + name, value, "is not a valid choice", hint)
-    return value
+    return str(value)

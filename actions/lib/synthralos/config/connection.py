@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from urllib.parse import urlsplit
 
 from synthralos.config.reader import default_if_none, read_object, read_seconds
@@ -41,7 +41,7 @@ class Connection:
     secret_from: Optional[str] = None
     headers: dict[str, str] = field(default_factory=dict)
     headers_from: Optional[str] = None
-    verify: object = True
+    verify: Union[bool, str] = True
     proxy: Optional[str] = None
     timeout: float = 60.0
     connect_timeout: float = 5.0
@@ -73,23 +73,27 @@ def connection(
         raise _invalid_url("%s.%s" % (path, address), base_url)
     return Connection(
         base_url=str(base_url).rstrip("/"),
-        secret=_trim_secret(entry.get(secret)) or None,
-        secret_from=entry.get(secret + "_from") or None,
+        secret=trim_secret(_text(entry, secret, path) or "") or None,
+        secret_from=_text(entry, secret + "_from", path),
         headers={
             str(name): trim_secret(str(value))
             for name, value in read_object(entry, "headers", path + ".").items()
         },
-        headers_from=entry.get("headers_from") or None,
+        headers_from=_text(entry, "headers_from", path),
         verify=entry.get("ca_bundle") or default_if_none(entry.get("verify"), True),
-        proxy=entry.get("proxy") or None,
+        proxy=_text(entry, "proxy", path),
         timeout=read_seconds(entry, path + ".timeout", timeout),
         connect_timeout=connect,
         secret_path="%s.%s" % (path, secret),
     )
 
 
-def _trim_secret(value: Any) -> Any:
-    return trim_secret(value) if isinstance(value, str) else value
+def _text(entry: Mapping[str, Any], name: str, path: str) -> Optional[str]:
+    """Return the text under `name`, or None if it is blank; its value is not shown."""
+    value = entry.get(name) or None
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput("%s.%s" % (path, name), None, "must be text", "Put it in quotes")
+    return value
 
 
 def _is_url(text: Any) -> bool:

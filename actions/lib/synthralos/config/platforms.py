@@ -213,7 +213,7 @@ def _platform(
 def _run_seconds(entry: Mapping[str, Any], path: str) -> Optional[int]:
     if entry.get("run_seconds") is None:
         return None
-    return int(read_int(entry, "run_seconds", None, 1, MAX_RUN_SECONDS, path + "."))
+    return read_int(entry, "run_seconds", None, 1, MAX_RUN_SECONDS, path + ".")
 
 
 def _choice(entry: Mapping[str, Any], name: str, path: str, allowed: tuple[str, ...]) -> None:

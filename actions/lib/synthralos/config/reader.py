@@ -3,17 +3,22 @@
 `prefix` is the path in front of the name, with its dot, such as `budget.`.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional, TypeVar
+
 from synthralos.core.errors import InvalidInput
 
 MAX_SECONDS = 3600
 
+T = TypeVar("T")
 
-def not_an_object(path, value):
+
+def not_an_object(path: str, value: object) -> InvalidInput:
     """Return the error for a value that must be an object."""
     return InvalidInput(path, value, "is not an object", "See config.schema.yaml")
 
 
-def read_object(config, name, prefix=""):
+def read_object(config: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
     """Return the object under `name`; a blank entry is null in YAML and means an empty object."""
     value = config.get(name)
     if value is None:
@@ -23,7 +28,7 @@ def read_object(config, name, prefix=""):
     return value
 
 
-def require_object(path, value):
+def require_object(path: str, value: object) -> dict[str, Any]:
     """Return the object `value`, or {} for None.
 
     :raises InvalidInput: it is anything else.
@@ -35,7 +40,9 @@ def require_object(path, value):
     return value
 
 
-def read_list(config, name, prefix=""):
+def read_list(
+    config: Mapping[str, Any], name: str, prefix: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (path, entry) of each object in the list under `name`."""
     value = config.get(name)
     if value is None:
@@ -49,8 +56,10 @@ def read_list(config, name, prefix=""):
         yield path, entry
 
 
-def read_seconds(entry, path, default, minimum=0.1):
-    """Return the seconds under the last name of `path`, as a float.
+def read_seconds(
+    entry: Mapping[str, Any], path: str, default: Optional[float], minimum: float = 0.1
+) -> float:
+    """Return the seconds under the last name of `path`.
 
     :raises InvalidInput: not a number, or not between `minimum` and MAX_SECONDS.
     """
@@ -61,8 +70,15 @@ def read_seconds(entry, path, default, minimum=0.1):
     return float(value)
 
 
-def read_number(entry, name, default, minimum, maximum, prefix=""):
-    """Return the number under `name`, as a float.
+def read_number(
+    entry: Mapping[str, Any],
+    name: str,
+    default: Optional[float],
+    minimum: float,
+    maximum: float,
+    prefix: str = "",
+) -> float:
+    """Return the number under `name`.
 
     :raises InvalidInput: not a number, or not between `minimum` and `maximum`.
     """
@@ -73,7 +89,14 @@ def read_number(entry, name, default, minimum, maximum, prefix=""):
     return float(value)
 
 
-def read_int(entry, name, default, minimum, maximum, prefix=""):
+def read_int(
+    entry: Mapping[str, Any],
+    name: str,
+    default: Optional[int],
+    minimum: int,
+    maximum: int,
+    prefix: str = "",
+) -> int:
     """Return the whole number under `name`.
 
     :raises InvalidInput: not a whole number, or not between `minimum` and `maximum`.
@@ -84,7 +107,9 @@ def read_int(entry, name, default, minimum, maximum, prefix=""):
     return value
 
 
-def out_of_range(path, value, kind, minimum, maximum):
+def out_of_range(
+    path: str, value: object, kind: str, minimum: float, maximum: float
+) -> InvalidInput:
     """Return the InvalidInput of `value` at `path`, which is not `kind` between two bounds.
 
     :param kind: what is expected, with its article: "a whole number".
@@ -93,6 +118,6 @@ def out_of_range(path, value, kind, minimum, maximum):
     return InvalidInput(path, value, "must be " + accepted, "Use " + accepted)
 
 
-def default_if_none(value, default):
+def default_if_none(value: Optional[T], default: T) -> T:
     """Return `value`, or `default` if it is None; 0 and False are values."""
     return default if value is None else value

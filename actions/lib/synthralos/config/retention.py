@@ -1,6 +1,8 @@
 """Retention: how long stored records are kept, from the entry `retention` of the configuration."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from synthralos.core.errors import InvalidInput
 
@@ -24,7 +26,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z")
 
 
-def read_retention(entry):
+def read_retention(entry: Mapping[str, Any]) -> dict[str, int]:
     """Return {group: seconds} of the object under `retention`.
 
     :raises InvalidInput: a group is unknown or its duration is out of bounds; names the entry.
@@ -41,7 +43,7 @@ def read_retention(entry):
     return seconds_by_group
 
 
-def seconds_of_duration(path, value):
+def seconds_of_duration(path: str, value: object) -> int:
     """Return the seconds of a duration such as 12h.
 
     :raises InvalidInput: it is not a duration; names `path`.
@@ -53,7 +55,7 @@ def seconds_of_duration(path, value):
     return int(match.group(1)) * _UNITS[match.group(2)]
 
 
-def _seconds(path, value, minimum, maximum):
+def _seconds(path: str, value: object, minimum: int, maximum: int) -> int:
     try:
         seconds = seconds_of_duration(path, value)
     except InvalidInput:
@@ -65,7 +67,7 @@ def _seconds(path, value, minimum, maximum):
     return seconds
 
 
-def format_duration(seconds):
+def format_duration(seconds: int) -> str:
     """Return seconds in the form of the configuration: 900 is 15m."""
     unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
     return "%d%s" % (seconds // _UNITS[unit], unit)

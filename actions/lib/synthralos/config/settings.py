@@ -1,8 +1,9 @@
 """The pack's configuration: read once, with defaults; errors name the entry that is not valid."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Optional
+from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from synthralos.config import retention
@@ -32,6 +33,7 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.core.redaction import Redaction
 
 MAX_TOKEN_PRICE = 1_000_000
+MAX_CONTEXT_WINDOW = 1_000_000_000
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 CAPABILITIES = (
     "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
@@ -64,7 +66,7 @@ class Model:
     name: str
     context_window: Optional[int] = None
     price: Optional[Price] = None
-    capabilities: Optional[tuple] = None
+    capabilities: Optional[tuple[str, ...]] = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Agent:
 
     names: tuple[AgentName, ...] = ()
     agent_type: Optional[str] = None
-    config: dict = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     execute_path: Optional[str] = None
     unsafe_to_repeat: bool = False
 
@@ -176,24 +178,24 @@ class Settings:
     backoff: Backoff
     breaker: Breaker
     retry: Retry
-    rollback: dict
-    history: dict
-    loop_detection: dict
-    escalation: dict
-    automation: dict
-    sensors: dict
-    infrastructure: dict
-    orchestration: dict
-    metrics: dict
+    rollback: dict[str, Any]
+    history: dict[str, Any]
+    loop_detection: dict[str, Any]
+    escalation: dict[str, Any]
+    automation: dict[str, Any]
+    sensors: dict[str, Any]
+    infrastructure: dict[str, Any]
+    orchestration: dict[str, Any]
+    metrics: dict[str, Any]
     budget: BudgetConfig
     redaction: Redaction
-    retention: dict
+    retention: dict[str, int]
     store_user_text: bool
-    tracing: dict
-    logs: dict
+    tracing: dict[str, Any]
+    logs: dict[str, Any]
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Optional[Mapping[str, Any]]) -> "Settings":
         """Read the pack's configuration.
 
         :raises InvalidInput: an entry is not valid; names it.
@@ -261,14 +263,14 @@ class Settings:
         agent = self.agents.get(agent_id)
         return endpoints_of(agent_id, agent.names if agent else (), self.platforms)
 
-    def secrets(self):
+    def secrets(self) -> list[str]:
         """Return every literal secret of the configuration, for redaction."""
         connections = [platform.connection for platform in self.platforms]
         connections += [
             account.connection for provider in self.providers for account in provider.accounts
         ]
         connections += [route.connection for route in self.routes]
-        secrets = []
+        secrets: list[Any] = []
         for address in connections:
             secrets.append(address.secret)
             secrets.extend(address.headers.values())
@@ -294,7 +296,7 @@ class Settings:
         return [secret for secret in secrets if isinstance(secret, str) and secret]
 
 
-def _provider(entry, path, timeout, connect):
+def _provider(entry: Mapping[str, Any], path: str, timeout: float, connect: float) -> Provider:
     api = entry.get("api") or "openai"
     if api not in APIS:
         raise InvalidInput(
@@ -310,7 +312,8 @@ def _provider(entry, path, timeout, connect):
         capabilities = _capabilities(
             "%s.models[%d].capabilities" % (path, n), model.get("capabilities")
         )
-        models.append(Model(name, model.get("context_window"), price, capabilities))
+        window = _context_window(model, "%s.models[%d]." % (path, n))
+        models.append(Model(name, window, price, capabilities))
     return Provider(
         name=require_identifier(path + ".name", entry.get("name")),
         api=api,
@@ -319,7 +322,9 @@ def _provider(entry, path, timeout, connect):
     )
 
 
-def _accounts(entry, api, path, timeout, connect):
+def _accounts(
+    entry: Mapping[str, Any], api: str, path: str, timeout: float, connect: float
+) -> tuple[Account, ...]:
     """Return the accounts of a provider: one, or one for each of `api_keys_from`."""
     if _uses_iam(entry, api, path):
         signing = AwsSigning(_aws_region(entry, path), path + ".auth")
@@ -350,17 +355,17 @@ def _accounts(entry, api, path, timeout, connect):
     )
 
 
-def _uses_iam(entry, api, path):
+def _uses_iam(entry: Mapping[str, Any], api: str, path: str) -> bool:
     """Return whether requests are signed with AWS credentials.
 
     :raises InvalidInput: the entries contradict each other.
     """
-    auth = entry.get("auth") or API_KEY
+    auth: object = entry.get("auth") or API_KEY
     if auth not in AUTHS:
         raise InvalidInput(
             path + ".auth", auth, "is not known", "Use one of " + ", ".join(AUTHS)
         )
-    unused = ("api_key", "api_key_from", "api_keys_from")
+    unused: tuple[str, ...] = ("api_key", "api_key_from", "api_keys_from")
     if auth == API_KEY:
         unused = ("iam_credentials_from", "region")
     elif api != "bedrock":
@@ -374,7 +379,7 @@ def _uses_iam(entry, api, path):
     return auth == IAM
 
 
-def _aws_region(entry, path):
+def _aws_region(entry: Mapping[str, Any], path: str) -> str:
     region = entry.get("region")
     if region:
         return require_identifier(path + ".region", region)
@@ -387,7 +392,13 @@ def _aws_region(entry, path):
     return match.group(1)
 
 
-def _price(model, path):
+def _context_window(model: Mapping[str, Any], path: str) -> Optional[int]:
+    if model.get("context_window") is None:
+        return None
+    return read_int(model, "context_window", None, 1, MAX_CONTEXT_WINDOW, path)
+
+
+def _price(model: Mapping[str, Any], path: str) -> Optional[Price]:
     entry = read_object(model, "price", path)
     if not entry:
         return None
@@ -402,15 +413,15 @@ def _price(model, path):
     )
 
 
-def _currency(value):
-    value = default_if_none(value, "USD")
-    if not isinstance(value, str) or not _CURRENCY.match(value):
+def _currency(value: Any) -> str:
+    currency = default_if_none(value, "USD")
+    if not isinstance(currency, str) or not _CURRENCY.match(currency):
         hint = "Use a code of ISO 4217, such as USD"
-        raise InvalidInput("currency", value, "is not a currency code", hint)
-    return value
+        raise InvalidInput("currency", currency, "is not a currency code", hint)
+    return currency
 
 
-def _capabilities(path, value):
+def _capabilities(path: str, value: object) -> Optional[tuple[str, ...]]:
     # StackStorm passes a missing list as an empty one.
     if value is None or value == []:
         return None
@@ -423,7 +434,7 @@ def _capabilities(path, value):
     return tuple(value)
 
 
-def _route(entry, path, timeout, connect):
+def _route(entry: Mapping[str, Any], path: str, timeout: float, connect: float) -> Route:
     return Route(
         provider=require_identifier(path + ".provider", entry.get("provider")),
         region=require_identifier(path + ".region", entry.get("region")),
@@ -432,7 +443,7 @@ def _route(entry, path, timeout, connect):
     )
 
 
-def _agent(entry, path, platforms):
+def _agent(entry: Mapping[str, Any], path: str, platforms: list[Platform]) -> Agent:
     names = read_agent_names(entry, path)
     require_known(names, platforms)
     return Agent(
@@ -444,7 +455,7 @@ def _agent(entry, path, platforms):
     )
 
 
-def _fall_over(entry):
+def _fall_over(entry: Mapping[str, Any]) -> dict[str, bool]:
     for cause, value in entry.items():
         path = "fall_over.%s" % cause
         if cause not in CAUSES:
@@ -457,7 +468,7 @@ def _fall_over(entry):
     return {cause: value for cause, value in entry.items() if value is not None}
 
 
-def _backoff(entry):
+def _backoff(entry: Mapping[str, Any]) -> Backoff:
     strategy = entry.get("strategy") or "exponential"
     if strategy not in STRATEGIES:
         raise InvalidInput(
@@ -473,7 +484,7 @@ def _backoff(entry):
     )
 
 
-def _retry(entry):
+def _retry(entry: Mapping[str, Any]) -> Retry:
     return Retry(
         max_retries=read_int(entry, "max_retries", 3, 0, 10, "retry."),
         base_delay=read_seconds(entry, "retry.base_delay", 1.0, minimum=0.0),
@@ -486,7 +497,7 @@ def _retry(entry):
     )
 
 
-def _breaker(entry):
+def _breaker(entry: Mapping[str, Any]) -> Breaker:
     return Breaker(
         failures=read_int(entry, "failures", 5, 1, 10, "breaker."),
         open_seconds=read_seconds(entry, "breaker.open_seconds", 60.0),
@@ -494,7 +505,7 @@ def _breaker(entry):
     )
 
 
-def _unique(path, names):
+def _unique(path: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise InvalidInput(
@@ -502,7 +513,7 @@ def _unique(path, names):
             )
 
 
-def _password_of(url):
+def _password_of(url: object) -> Optional[str]:
     try:
         return urlsplit(url).password if isinstance(url, str) else None
     except ValueError:

@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
+# Go's own form ends in the name of the zone, and in the reading of a monotonic clock.
 _ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?\s*(Z|[+-]\d\d:?\d\d)?\Z", re.I
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?\s*(Z|[+-]\d\d:?\d\d)?"
+    r"(?: [A-Z]{1,5}| [+-]\d\d(?:\d\d)?)?(?: m=[+-][\d.]+)?\Z",
+    re.I,
 )
-_MAX_ISO_CHARS = 64
+_MAX_ISO_CHARS = 80
 # Go writes a time that is not set as the year 1.
 _MIN_TIMESTAMP, _MAX_TIMESTAMP = 0.0, 253402300799.0
 # A number above this is in milliseconds: as seconds it would be beyond the year 5138.

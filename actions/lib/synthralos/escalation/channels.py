@@ -2,8 +2,7 @@
 
 Each is a function (env, config, notice, seconds) that returns once the notice was accepted: None,
 or what was not accepted, if others have received it. It raises RetryableDeliveryError if a retry
-may help, and DeliveryError or InvalidInput if not. A notice is a mapping of ids, enums, numbers and
-sanitized text; see notifications.build_notification.
+may help, and DeliveryError or InvalidInput if not. The channel must be configured.
 """
 
 import email.message
@@ -11,13 +10,24 @@ import email.utils
 import smtplib
 import ssl
 import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from synthralos.calls import delivery_receipts
 from synthralos.calls.http import CallError
 from synthralos.config.connection import Connection
-from synthralos.escalation.config import check_url
+from synthralos.core.failures import Failure
+from synthralos.escalation.config import EscalationConfig, MailConfig, WebhookConfig, check_url
 from synthralos.storage.stackstorm_api import StackStormError
 
+if TYPE_CHECKING:
+    from synthralos.escalation.notifications import Notice
+    from synthralos.runtime.environment import Environment
+
+# (env, config, notice, seconds) -> None, or what was not accepted; see above.
+Sender = Callable[["Environment", EscalationConfig, "Notice", float], Optional[str]]
+# {recipient: (code, reason)} of those that a mail server refused.
+Refusals = dict[str, tuple[int, bytes]]
 ANNOUNCEMENT = "core.announcement"
 MAX_SUBJECT_CHARS = 200
 MAX_DEDUP_KEY_CHARS = 255
@@ -38,9 +48,12 @@ class RetryableDeliveryError(DeliveryError):
     """A notice was not accepted, but a retry may help."""
 
 
-def mail(env, config, notice, seconds):
+def mail(
+    env: "Environment", config: EscalationConfig, notice: "Notice", seconds: float
+) -> Optional[str]:
     """Send a mail over SMTP."""
     settings = config.mail
+    assert settings is not None
     password = _secret(env, settings.password, settings.password_from)
     message = email.message.EmailMessage()
     message["Subject"] = notice["title"][:MAX_SUBJECT_CHARS]
@@ -61,11 +74,10 @@ def mail(env, config, notice, seconds):
             "the mail server responded with %d (%s)" % (error.smtp_code, error_name)
         ) from error
     except smtplib.SMTPRecipientsRefused as error:
-        codes = sorted({answer[0] for answer in error.recipients.values()})
-        error_class = (
-            RetryableDeliveryError if all(400 <= code < 500 for code in codes) else DeliveryError
-        )
-        codes_text = ", ".join(str(code) for code in codes)
+        all_codes = sorted({answer[0] for answer in error.recipients.values()})
+        is_transient = all(400 <= code < 500 for code in all_codes)
+        error_class = RetryableDeliveryError if is_transient else DeliveryError
+        codes_text = ", ".join(str(code) for code in all_codes)
         raise error_class("the mail server refused every recipient (%s)" % codes_text) from error
     except smtplib.SMTPNotSupportedError as error:
         raise DeliveryError(
@@ -88,17 +100,22 @@ def mail(env, config, notice, seconds):
     )
 
 
-def _send_smtp(settings, password, message, seconds):
-    """Send a message; return {recipient: (code, reason)} of those that the server refused."""
+def _send_smtp(
+    settings: MailConfig,
+    password: Optional[str],
+    message: email.message.EmailMessage,
+    seconds: float,
+) -> Refusals:
+    """Send a message; return who of its recipients was refused."""
     deadline = time.monotonic() + seconds
     tls = None
     if settings.encryption != "none":
         tls = ssl.create_default_context(cafile=settings.ca_bundle)
+    connect: Callable[..., smtplib.SMTP] = _DeadlineSMTP
+    options: dict[str, Any] = {"timeout": seconds}
     if settings.encryption == "ssl":
-        smtp_class, options = _DeadlineSMTP_SSL, {"context": tls}
-    else:
-        smtp_class, options = _DeadlineSMTP, {}
-    with smtp_class(deadline, settings.host, settings.port, timeout=seconds, **options) as server:
+        connect, options = _DeadlineSMTP_SSL, dict(options, context=tls)
+    with connect(deadline, settings.host, settings.port, **options) as server:
         if settings.encryption == "starttls":
             server.starttls(context=tls)
         if settings.username:
@@ -109,11 +126,11 @@ def _send_smtp(settings, password, message, seconds):
 class _DeadlineSMTP(smtplib.SMTP):
     """An SMTP connection with a total deadline (time.monotonic): smtplib's timeout is per read."""
 
-    def __init__(self, deadline, *arguments, **options):
+    def __init__(self, deadline: float, *arguments: Any, **options: Any) -> None:
         self._deadline = deadline
         super().__init__(*arguments, **options)
 
-    def getreply(self):
+    def getreply(self) -> tuple[int, bytes]:
         seconds_left = self._deadline - time.monotonic()
         if seconds_left <= 0:
             raise TimeoutError("the deadline was reached")
@@ -126,24 +143,28 @@ class _DeadlineSMTP_SSL(_DeadlineSMTP, smtplib.SMTP_SSL):
     """The same over TLS."""
 
 
-def slack(env, config, notice, seconds):
+def slack(env: "Environment", config: EscalationConfig, notice: "Notice", seconds: float) -> None:
     """Post to a Slack webhook."""
     hook = config.slack
+    assert hook is not None
     # `<!channel>` and the like would notify everybody (Slack, "Formatting text for app surfaces").
     text = "*%s*\n%s" % (notice["title"].translate(_SLACK), notice["text"].translate(_SLACK))
     _post(env, "slack", hook, {"text": text[:MAX_SLACK_CHARS]}, seconds, _SLACK_ACCEPTED)
 
 
-def webhook(env, config, notice, seconds):
+def webhook(
+    env: "Environment", config: EscalationConfig, notice: "Notice", seconds: float
+) -> None:
     """Post the JSON body of PagerDuty's Events API v2 to a webhook."""
     hook = config.webhook
-    body = {
+    assert hook is not None
+    body: dict[str, Any] = {
         "event_action": notice["action"],
         "dedup_key": ("synthralos:%s" % notice["ticket"])[:MAX_DEDUP_KEY_CHARS],
         "client": "synthralos",
         "payload": {
             "summary": notice["title"][:MAX_SUMMARY_CHARS],
-            "severity": _SEVERITY.get(notice["severity"], "warning"),
+            "severity": _SEVERITY.get(notice["severity"] or "", "warning"),
             "source": notice["subject"],
             "component": notice["workflow"],
             "class": notice["cause"],
@@ -157,7 +178,9 @@ def webhook(env, config, notice, seconds):
     _post(env, "webhook", hook, body, seconds)
 
 
-def announcement(env, config, notice, seconds):
+def announcement(
+    env: "Environment", config: EscalationConfig, notice: "Notice", seconds: float
+) -> None:
     """Run core.announcement, whose message StackStorm sends to all listeners of its stream."""
     if env.api is None:
         raise DeliveryError("no StackStorm API is available")
@@ -168,13 +191,21 @@ def announcement(env, config, notice, seconds):
         raise RetryableDeliveryError(str(error)) from error
 
 
-def _post(env, channel, hook, body, seconds, accepted_texts=None):
+def _post(
+    env: "Environment",
+    channel: str,
+    hook: WebhookConfig,
+    body: Mapping[str, Any],
+    seconds: float,
+    accepted_texts: Optional[Collection[str]] = None,
+) -> None:
     """Post `body` to a webhook.
 
     :param accepted_texts: see delivery_receipts.refusal_of.
     """
-    url = hook.url or _secret(env, None, hook.url_from)
-    check_url("escalation.%s.url" % channel, url)
+    url = check_url(
+        "escalation.%s.url" % channel, hook.url or _secret(env, None, hook.url_from)
+    )
     connection = Connection(
         base_url=url, secret=hook.token, secret_from=hook.token_from, verify=hook.verify,
         proxy=hook.proxy, secret_path="escalation.%s.token" % channel,
@@ -190,14 +221,14 @@ def _post(env, channel, hook, body, seconds, accepted_texts=None):
         raise _delivery_error(refusal, "; it answered %d, and did not accept it" % response.status)
 
 
-def _delivery_error(failure, note=""):
+def _delivery_error(failure: Failure, note: str = "") -> DeliveryError:
     status = note or (" (%d)" % failure.status if failure.status else "")
     error_class = RetryableDeliveryError if failure.policy.retry_same_target else DeliveryError
     # The error text comes from the other side, and may contain anything: only the cause is used.
     return error_class("%s%s" % (failure.cause, status))
 
 
-def _secret(env, literal, key):
+def _secret(env: "Environment", literal: Optional[str], key: Optional[str]) -> Optional[str]:
     """Return the literal secret, or the value stored in the datastore under `key`.
 
     :raises InvalidInput: the key does not exist.
@@ -205,9 +236,13 @@ def _secret(env, literal, key):
     if not literal and not key:
         return None
     connection = Connection(base_url="", secret=literal, secret_from=key)
-    return env.credentials(connection, fresh=True)[0]
+    secret, _ = env.credentials(connection, fresh=True)
+    return secret if isinstance(secret, str) else None
 
 
-def sender_for(channel):
+def sender_for(channel: str) -> Sender:
     """Return the function that sends on `channel`."""
-    return {"mail": mail, "slack": slack, "webhook": webhook, "announcement": announcement}[channel]
+    senders: dict[str, Sender] = {
+        "mail": mail, "slack": slack, "webhook": webhook, "announcement": announcement
+    }
+    return senders[channel]

@@ -1,7 +1,8 @@
 """Reads and validates the entry `escalation` of the pack's configuration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional, Union
 from urllib.parse import urlsplit
 
 from synthralos.config.reader import read_int, read_number, require_object
@@ -55,7 +56,7 @@ class WebhookConfig:
     token_from: Optional[str] = None
     routing_key: Optional[str] = None
     routing_key_from: Optional[str] = None
-    verify: object = True
+    verify: Union[bool, str] = True
     proxy: Optional[str] = None
 
 
@@ -77,23 +78,23 @@ class EscalationConfig:
     max_auto_recovery_attempts: int = 5
     supervisor_review_after: int = 3
     escalation_timeout: float = 300.0
-    critical_error_types: tuple = ("infinite_loop", "resource_error")
-    importance: dict = field(default_factory=dict)
+    critical_error_types: tuple[str, ...] = ("infinite_loop", "resource_error")
+    importance: dict[str, float] = field(default_factory=dict)
     notify_from: str = "supervisor_review"
-    on: tuple = ("mail",)
+    on: tuple[str, ...] = ("mail",)
     mail: Optional[MailConfig] = None
     slack: Optional[WebhookConfig] = None
     webhook: Optional[WebhookConfig] = None
 
     @classmethod
-    def from_config(cls, entry):
+    def from_config(cls, entry: object) -> "EscalationConfig":
         """Parse the mapping under `escalation`.
 
         :raises InvalidInput: an entry is invalid; the error names it.
         """
-        entry = require_object("escalation", entry)
-        max_attempts = read_int(entry, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
-        level = entry.get("notify_from") or "supervisor_review"
+        fields = require_object("escalation", entry)
+        max_attempts = read_int(fields, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
+        level = fields.get("notify_from") or "supervisor_review"
         if level not in LEVELS:
             raise InvalidInput(
                 "escalation.notify_from", level, "is not a level", "Use one of " + ", ".join(LEVELS)
@@ -101,21 +102,23 @@ class EscalationConfig:
         return cls(
             max_auto_recovery_attempts=max_attempts,
             supervisor_review_after=read_int(
-                entry, "supervisor_review_after", min(3, max_attempts), 1, 100, "escalation."
+                fields, "supervisor_review_after", min(3, max_attempts), 1, 100, "escalation."
             ),
             escalation_timeout=read_number(
-                entry, "escalation_timeout", 300, 0, MAX_TIMEOUT_SECONDS, "escalation."
+                fields, "escalation_timeout", 300, 0, MAX_TIMEOUT_SECONDS, "escalation."
             ),
-            critical_error_types=tuple(_names(entry, "critical_error_types", cls)),
-            importance=_importance(entry),
+            critical_error_types=_names(
+                fields, "critical_error_types", cls.critical_error_types
+            ),
+            importance=_importance(fields),
             notify_from=level,
-            on=_channels(entry),
-            mail=_mail(entry.get("mail")),
-            slack=_hook("slack", entry.get("slack")),
-            webhook=_hook("webhook", entry.get("webhook")),
+            on=_channels(fields),
+            mail=_mail(fields.get("mail")),
+            slack=_hook("slack", fields.get("slack")),
+            webhook=_hook("webhook", fields.get("webhook")),
         )
 
-    def secrets(self):
+    def secrets(self) -> list[str]:
         """Return all literal secrets, for redaction. A webhook's URL is a secret too."""
         values = [self.mail.password] if self.mail else []
         for hook in (self.slack, self.webhook):
@@ -123,13 +126,13 @@ class EscalationConfig:
                 values += [hook.url, hook.token, hook.routing_key]
         return [secret for secret in values if secret]
 
-    def critical(self, failure_type, cause):
+    def critical(self, failure_type: Optional[str], cause: Optional[str]) -> bool:
         """Return whether the type or cause of a failure is one of the critical types."""
         names = set(self.critical_error_types)
         causes = {ALIASES[name][1] for name in names if name in ALIASES}
         return failure_type in names or cause in names or (cause is not None and cause in causes)
 
-    def state(self, channel):
+    def state(self, channel: str) -> str:
         """Return the state of a channel: off, not_configured or ready."""
         if channel not in self.on:
             return "off"
@@ -137,7 +140,7 @@ class EscalationConfig:
         return "ready" if configured else "not_configured"
 
 
-def _channels(entry):
+def _channels(entry: Mapping[str, Any]) -> tuple[str, ...]:
     path = "escalation.notification_channels"
     switches = require_object(path, entry.get("notification_channels"))
     enabled = dict(_ENABLED_BY_DEFAULT)
@@ -152,8 +155,8 @@ def _channels(entry):
     return tuple(channel for channel in CHANNELS if enabled[channel])
 
 
-def _mail(entry):
-    entry = require_object("escalation.mail", entry)
+def _mail(value: object) -> Optional[MailConfig]:
+    entry = require_object("escalation.mail", value)
     if not entry.get("host"):
         return None
     ssl, starttls = bool(entry.get("ssl")), entry.get("starttls")
@@ -192,9 +195,9 @@ def _mail(entry):
     )
 
 
-def _hook(name, entry):
+def _hook(name: str, value: object) -> Optional[WebhookConfig]:
     path = "escalation." + name
-    entry = require_object(path, entry)
+    entry = require_object(path, value)
     if not entry.get("url") and not entry.get("url_from"):
         return None
     if entry.get("url"):
@@ -212,20 +215,24 @@ def _hook(name, entry):
     )
 
 
-def check_url(path, value):
-    """Raise InvalidInput if `value` is not a URL; the error does not show it, as it is a secret."""
-    try:
-        parts = urlsplit(value) if isinstance(value, str) else None
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InvalidInput(
-            path, None, "is not a valid URL", "Write it as https://host[:port][/path]"
-        )
+def check_url(path: str, value: object) -> str:
+    """Return `value` if it is a URL.
+
+    :raises InvalidInput: it is not; the error does not show it, as it is a secret.
+    """
+    if isinstance(value, str):
+        try:
+            parts = urlsplit(value)
+            if parts.scheme in ("http", "https") and parts.netloc:
+                return value
+        except ValueError:
+            pass
+    raise InvalidInput(path, None, "is not a valid URL", "Write it as https://host[:port][/path]")
 
 
-def _importance(entry):
-    importance = require_object("escalation.importance", entry.get("importance"))
+def _importance(entry: Mapping[str, Any]) -> dict[str, float]:
+    path = "escalation.importance"
+    importance: dict[str, float] = require_object(path, entry.get("importance"))
     for name, value in importance.items():
         path = "escalation.importance.%s" % require_identifier("escalation.importance", name)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -234,26 +241,28 @@ def _importance(entry):
     return importance
 
 
-def _names(entry, name, defaults):
+def _names(entry: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     value = entry.get(name)
     if value is None:
-        return getattr(defaults, name)
+        return default
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidInput(
             "escalation." + name, value, "must be a list of names", "List failure types"
         )
-    return value
+    return tuple(value)
 
 
-def _address(path, value):
-    value = _line(path, value)
-    name, separator, host = value.rpartition("@")
-    if not name or not separator or not host or " " in value:
-        raise InvalidInput(path, value, "is not an e-mail address", "Write it as name@example.com")
-    return value
+def _address(path: str, value: object) -> str:
+    address = _line(path, value)
+    name, separator, host = address.rpartition("@")
+    if not name or not separator or not host or " " in address:
+        raise InvalidInput(
+            path, address, "is not an e-mail address", "Write it as name@example.com"
+        )
+    return address
 
 
-def _line(path, value):
+def _line(path: str, value: object) -> str:
     # A line break in an address would start a new header.
     if not isinstance(value, str) or not value.isprintable() or not value.strip():
         raise InvalidInput(path, value, "must be a single line of text", "See config.schema.yaml")

@@ -13,15 +13,22 @@ time from the others, and together they take no longer than the limit of one.
 import json
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_line, sanitize_text, sanitize_value
-from synthralos.escalation.config import CHANNELS
+from synthralos.escalation.config import CHANNELS, EscalationConfig
 from synthralos.storage import tickets
-from synthralos.storage.datastore import PREFIX
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.storage.locks import try_lock
+from synthralos.storage.tickets import Ticket
 from synthralos.telemetry import run_log
+
+if TYPE_CHECKING:
+    from synthralos.escalation.ticket_analysis import TicketReport
+    from synthralos.runtime.environment import Environment
 
 MAX_ATTEMPTS = 3
 FIRST_WAIT, MAX_WAIT_SECONDS = 1.0, 8.0
@@ -33,11 +40,47 @@ MAX_TITLE_CHARS, MAX_TEXT_CHARS, MAX_FACT_CHARS = 300, 10_000, 500
 TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
 
 
-def due_notifications(config, store, ticket):
+class Notice(TypedDict):
+    """What is sent on a channel: ids, enums, numbers and sanitized text.
+
+    `action`: TRIGGER, ACKNOWLEDGE or RESOLVE; `ticket`: an id that is the same in all notices of
+    one matter; `at`: in ISO 8601; `facts`: for whoever processes it.
+    """
+
+    action: str
+    ticket: str
+    severity: Optional[str]
+    subject: str
+    workflow: str
+    cause: Optional[str]
+    at: str
+    title: str
+    text: str
+    recommendations: list[str]
+    facts: dict[str, Any]
+
+
+class Delivery(TypedDict):
+    """What became of a notice on a channel.
+
+    `status`: sent, failed, not_configured or off; `tries`: how often it was sent; `error`: why it
+    failed, or which recipients did not receive it, or None.
+    """
+
+    action: str
+    channel: str
+    status: str
+    tries: int
+    error: Optional[str]
+
+
+def due_notifications(
+    config: EscalationConfig, store: BestEffortDatastore, ticket: Ticket
+) -> list[tuple[str, str]]:
     """Return [(action, channel)] of the due notifications on enabled and configured channels."""
     ready = [channel for channel in CHANNELS if config.state(channel) == "ready"]
     sent = _already_sent(store, ticket)
-    due = []
+    due: list[tuple[str, str]] = []
     if ticket["status"] != tickets.RESOLVED and _should_notify(config, ticket):
         due = [(TRIGGER, channel) for channel in ready]
     follow_up = {tickets.IN_PROGRESS: ACKNOWLEDGE, tickets.RESOLVED: RESOLVE}.get(ticket["status"])
@@ -47,16 +90,21 @@ def due_notifications(config, store, ticket):
     return [item for item in due if _record_name(ticket, *item) not in sent]
 
 
-def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sleep):
+def send_due(
+    env: "Environment",
+    config: EscalationConfig,
+    ticket: Ticket,
+    report: "Callable[[], TicketReport]",
+    seconds: float = TIMEOUT_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Delivery]:
     """Send the due notifications of a ticket.
 
     :param ticket: as tickets.get returns it.
-    :param report: a callable () -> the ticket's report; called only if something is sent.
+    :param report: returns the ticket's report; called only if something is sent.
     :param seconds: the time limit for all channels together, including retries.
-    :returns: [{action, channel, status, tries, error}]. status is sent, failed, not_configured or
-        off; `error` of a sent one says which recipients did not receive it. Entries with the last
-        two are included if a trigger was sent, or if no channel is usable. Empty if nothing is due,
-        or another process is sending it.
+    :returns: those that are not_configured or off are included if a trigger was sent, or if no
+        channel is usable. Empty if nothing is due, or another process is sending it.
     """
     states = {channel: config.state(channel) for channel in CHANNELS}
     not_ready = [
@@ -69,15 +117,16 @@ def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sl
     lock_name = "%s-%s-%s-%s" % (
         ticket["ticket"], ticket["period"], ticket["level"], ticket["status"]
     )
-    results = []
     with try_lock(env.store, lock_name, env.now, sleep) as acquired:
         # Another process may have sent it before we acquired the lock.
         due = due_notifications(config, env.store, ticket) if acquired else []
-        content = report() if due else None
-        pending = [
-            ((action, channel), build_notification(env, ticket, action, content))
-            for action, channel in due
-        ]
+        pending: list[tuple[tuple[str, str], Notice]] = []
+        if due:
+            content = report()
+            pending = [
+                ((action, channel), build_notification(env, ticket, action, content))
+                for action, channel in due
+            ]
         results = send_in_parallel(env, config, pending, seconds, sleep)
         for result in results:
             if result["status"] == "sent":
@@ -86,11 +135,14 @@ def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sl
     return results + not_ready if has_trigger else results
 
 
-def build_notification(env, ticket, action, report):
+def build_notification(
+    env: "Environment", ticket: Ticket, action: str, report: "TicketReport"
+) -> Notice:
     """Build the notification for the channels: ids, enums, numbers and sanitized text."""
     redactor = env.redactor
+    fields: Mapping[str, Any] = ticket
     facts = {
-        name: ticket[name]
+        name: fields[name]
         for name in (
             "ticket", "level", "status", "priority", "severity", "workflow", "subject", "type",
             "cause", "occurrences", "attempts", "taken_by",
@@ -119,7 +171,13 @@ def build_notification(env, ticket, action, report):
     }
 
 
-def send_in_parallel(env, config, pending, seconds, sleep):
+def send_in_parallel(
+    env: "Environment",
+    config: EscalationConfig,
+    pending: Sequence[tuple[tuple[str, str], Notice]],
+    seconds: float,
+    sleep: Callable[[float], None],
+) -> list[Delivery]:
     """Send [((action, channel), notification)]; return the results in the same order."""
     deadline = time.monotonic() + seconds + LATE_SECONDS
     results = [
@@ -127,7 +185,7 @@ def send_in_parallel(env, config, pending, seconds, sleep):
         for (action, channel), _ in pending
     ]
 
-    def send(n, action, channel, notice):
+    def send(n: int, action: str, channel: str, notice: Notice) -> None:
         results[n] = _send(env, config, action, channel, notice, seconds, sleep)
 
     # Daemon threads: one that hangs in a DNS lookup must not keep the process alive.
@@ -142,15 +200,23 @@ def send_in_parallel(env, config, pending, seconds, sleep):
     return list(results)
 
 
-def _send(env, config, action, channel, notification, seconds, sleep):
+def _send(
+    env: "Environment",
+    config: EscalationConfig,
+    action: str,
+    channel: str,
+    notification: Notice,
+    seconds: float,
+    sleep: Callable[[float], None],
+) -> Delivery:
     import tenacity
 
     from synthralos.escalation import channels
 
     started_at = time.monotonic()
-    attempts = []
+    attempts: list[int] = []
 
-    def attempt():
+    def attempt() -> Optional[str]:
         attempts.append(1)
         seconds_left = max(0.1, seconds - (time.monotonic() - started_at))
         return channels.sender_for(channel)(env, config, notification, seconds_left)
@@ -176,31 +242,34 @@ def _send(env, config, action, channel, notification, seconds, sleep):
     return _result(action, channel, "sent", len(attempts), problem)
 
 
-def _result(action, channel, status, attempts, error=None):
-    result = {"action": action, "channel": channel, "status": status}
-    return dict(result, tries=attempts, error=error)
+def _result(
+    action: str, channel: str, status: str, attempts: int, error: Optional[str] = None
+) -> Delivery:
+    return {
+        "action": action, "channel": channel, "status": status, "tries": attempts, "error": error
+    }
 
 
-def _should_notify(config, ticket):
+def _should_notify(config: EscalationConfig, ticket: Ticket) -> bool:
     return tickets.rank(ticket["level"]) >= tickets.rank(config.notify_from)
 
 
-def _record_name(ticket, action, channel):
+def _record_name(ticket: Ticket, action: str, channel: str) -> str:
     level = ticket["level"] if action == TRIGGER else "any"
     return "%s-%s-%s" % (action, level, channel)
 
 
-def _prefix(ticket):
+def _prefix(ticket: Ticket) -> str:
     return "%snotification.%s.%s." % (PREFIX, ticket["ticket"], ticket["period"])
 
 
-def _already_sent(store, ticket):
+def _already_sent(store: BestEffortDatastore, ticket: Ticket) -> set[str]:
     """Return the record names of the notifications sent since the ticket was opened."""
     prefix = _prefix(ticket)
     return {name[len(prefix):] for name, _ in store.list(prefix)}
 
 
-def _record_sent(store, now, ticket, result):
+def _record_sent(store: BestEffortDatastore, now: float, ticket: Ticket, result: Delivery) -> None:
     name = _prefix(ticket) + _record_name(ticket, result["action"], result["channel"])
     value = json.dumps({"at": int(now), "tries": result["tries"]}, separators=(",", ":"))
     store.put(name, value, TTL_SECONDS)

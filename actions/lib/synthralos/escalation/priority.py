@@ -13,9 +13,11 @@ The sum is rounded down, so that nothing short of the worst case reaches 100.
 """
 
 import math
+from typing import Callable, Optional, TypedDict
 
 from synthralos.core.causes import CAUSES, NEVER
-from synthralos.storage.tickets import LEVELS
+from synthralos.escalation.config import EscalationConfig
+from synthralos.storage.tickets import LEVELS, Ticket
 
 AUTO, SUPERVISOR, PERSON, CRITICAL = LEVELS
 DEFAULT_IMPACT = 5
@@ -23,14 +25,24 @@ _SEVERITY_POINTS = {"low": 0.0, "medium": 40 / 3, "high": 80 / 3, "critical": 40
 MAX_OCCURRENCES, MAX_ATTEMPTS = 32, 20
 
 
-def make_prioritizer(config, level=None):
+class Problem(TypedDict):
+    """The part of a ticket that decides about its level."""
+
+    type: Optional[str]
+    cause: Optional[str]
+    severity: Optional[str]
+    occurrences: int
+
+
+def make_prioritizer(
+    config: EscalationConfig, level: Optional[str] = None
+) -> Callable[[Ticket], tuple[str, int]]:
     """Return a callable (ticket) -> (level, priority), for tickets.record_occurrence.
 
-    :param config: an EscalationConfig.
     :param level: the minimum level, or None.
     """
 
-    def prioritize(ticket):
+    def prioritize(ticket: Ticket) -> tuple[str, int]:
         ticket_level = level_of(config, ticket)
         minimum = LEVELS.index(level) if level else 0
         return LEVELS[max(LEVELS.index(ticket_level), minimum)], priority_of(config, ticket)
@@ -38,7 +50,7 @@ def make_prioritizer(config, level=None):
     return prioritize
 
 
-def level_of(config, ticket):
+def level_of(config: EscalationConfig, ticket: Problem) -> str:
     """Return the highest level that any rule yields.
 
     Critical: a critical error type, or severity critical. Human intervention: at least
@@ -55,18 +67,16 @@ def level_of(config, ticket):
     return AUTO
 
 
-def priority_of(config, ticket):
-    """Return the priority, 0 to 100; see the formula above.
-
-    :param ticket: with type, cause, severity, occurrences, attempts, impact and subject.
-    """
+def priority_of(config: EscalationConfig, ticket: Ticket) -> int:
+    """Return the priority, 0 to 100; see the formula above."""
     critical = config.critical(ticket["type"], ticket["cause"])
     impact = ticket.get("impact")
     if impact is None:
-        impact = config.importance.get(ticket.get("subject"), DEFAULT_IMPACT)
+        impact = config.importance.get(ticket.get("subject") or "", DEFAULT_IMPACT)
     occurrences = min(max(ticket["occurrences"], 1), MAX_OCCURRENCES)
+    severity = ticket["severity"] or "medium"
     parts = (
-        40.0 if critical else _SEVERITY_POINTS.get(ticket["severity"], _SEVERITY_POINTS["medium"]),
+        40.0 if critical else _SEVERITY_POINTS.get(severity, _SEVERITY_POINTS["medium"]),
         15.0 if critical else _cause_points(ticket["cause"]),
         20.0 * math.log2(occurrences) / math.log2(MAX_OCCURRENCES),
         10.0 * min(max(ticket["attempts"], 0), MAX_ATTEMPTS) / MAX_ATTEMPTS,
@@ -75,8 +85,8 @@ def priority_of(config, ticket):
     return min(100, int(sum(parts) + 1e-9))
 
 
-def _cause_points(cause):
-    policy = CAUSES.get(cause)
+def _cause_points(cause: Optional[str]) -> float:
+    policy = CAUSES.get(cause or "")
     if policy is None or policy.retry_same_target:
         # held_back: the breaker sends probes by itself. Waiting does not resolve a refusal.
         return 15.0 if cause == "refused" else 0.0

@@ -1,11 +1,19 @@
 """The analysis of a ticket: root cause, impact, timeline, recommendations."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
+
 from synthralos.core.plurals import count_noun
 from synthralos.core.sanitize import sanitize_line, sanitize_text
 from synthralos.core.timestamps import to_iso
 from synthralos.escalation import ticket_evidence
+from synthralos.escalation.ticket_evidence import Evidence
 from synthralos.storage import history
-from synthralos.storage.datastore import timestamp_of_key
+from synthralos.storage.datastore import BestEffortDatastore, timestamp_of_key
+from synthralos.storage.tickets import Ticket, TicketEvent
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 MAX_LINES = 40
 MAX_RUNS = 20
@@ -15,7 +23,7 @@ MAX_EVIDENCE_CHARS = 1200
 
 # cause: (meaning, recommendations). {credential}, {target} and {timeout} stand for the
 # configuration entries of the workflow; see _CONFIG_PLACES.
-_CAUSES = {
+_CAUSES: dict[str, tuple[str, list[str]]] = {
     "timeout": (
         "The target did not respond within the time limit of an attempt.",
         [
@@ -285,17 +293,70 @@ _DEFAULT_PLACES = {
 _IMPACT = ("none", "low", "medium", "high", "severe")
 
 
-def analyze_ticket(env, ticket):
-    """Return the report of `ticket`, as tickets.get returned it.
+class RootCause(TypedDict):
+    """Why runs failed. `meaning`: of the cause, for people; `summary`: of the last failure."""
 
-    :returns: {ticket, level, status, priority, root_cause {type, cause, severity, meaning,
-        summary}, impact {level, score, subject, workflow, occurrences, attempts, since, last,
-        runs}, timeline [{at, event, run}], recommendations [text], generated_at, markdown}. Texts
-        are redacted; the markdown is also free of template marks.
+    type: Optional[str]
+    cause: Optional[str]
+    severity: Optional[str]
+    meaning: str
+    summary: Optional[str]
+
+
+class Impact(TypedDict):
+    """What the failures affect. `level`: one of _IMPACT; `score`: 0 to 10; `since`, `last`: of the
+    occurrences, in ISO 8601; `runs`: at most MAX_RUNS.
     """
+
+    level: str
+    score: float
+    subject: Optional[str]
+    workflow: Optional[str]
+    occurrences: int
+    attempts: int
+    since: Optional[str]
+    last: str
+    runs: list[str]
+
+
+class TimelineEntry(TypedDict):
+    """What happened to a ticket or its subject. `at`: in ISO 8601; `run`: the run that did it."""
+
+    at: str
+    event: str
+    run: Optional[str]
+
+
+class Analysis(TypedDict):
+    """What is known of a ticket, redacted. `timeline`: at most MAX_LINES, oldest first;
+    `recommendations`: the most important first; `generated_at`: in ISO 8601.
+    """
+
+    ticket: str
+    level: str
+    status: str
+    priority: float
+    root_cause: RootCause
+    impact: Impact
+    evidence: list[Evidence]
+    timeline: list[TimelineEntry]
+    recommendations: list[str]
+    generated_at: str
+
+
+class TicketReport(Analysis):
+    """The analysis of a ticket, also as `markdown`, which is free of template marks."""
+
+    markdown: str
+
+
+def analyze_ticket(env: "Environment", ticket: Ticket) -> TicketReport:
+    """Return the report of `ticket`, as tickets.get returned it."""
     events = [event for event in ticket["events"] if event["time"] > ticket["period"]]
-    runs = [event["run"] for event in events if event["kind"] == "occurred" and event.get("run")]
-    report = {
+    runs = [event.get("run") for event in events if event["kind"] == "occurred"]
+    # As the run that occurred has stored it.
+    evidence: Any = next((event["evidence"] for event in events if event.get("evidence")), [])
+    analysis: Analysis = {
         "ticket": ticket["ticket"],
         "level": ticket["level"],
         "status": ticket["status"],
@@ -307,20 +368,20 @@ def analyze_ticket(env, ticket):
             "meaning": _cause_text(ticket)[0],
             "summary": ticket["summary"],
         },
-        "impact": _impact(ticket, events, list(dict.fromkeys(runs))),
-        "evidence": next((event["evidence"] for event in events if event.get("evidence")), []),
+        "impact": _impact(ticket, events, list(dict.fromkeys(run for run in runs if run))),
+        "evidence": evidence,
         "timeline": _timeline(env.store, ticket, events),
         "recommendations": recommendations(ticket),
         "generated_at": to_iso(env.now()),
     }
-    report = env.redactor.redact_value(report)
-    return dict(report, markdown=_markdown(env, report))
+    redacted: Analysis = env.redactor.redact_value(analysis)
+    return {**redacted, "markdown": _markdown(env, redacted)}
 
 
-def recommendations(ticket):
+def recommendations(ticket: Ticket) -> list[str]:
     """Return what a person can do about the ticket, the most important first."""
     details = ticket.get("details") or {}
-    steps = []
+    steps: list[str] = []
     if ticket["cause"] == "refused" and details.get("field"):
         hint = details.get("hint") or "See its description"
         steps.append("Correct %s: %s" % (details["field"], hint))
@@ -334,18 +395,18 @@ def recommendations(ticket):
     return steps
 
 
-def advice(workflow, cause):
+def advice(workflow: Optional[str], cause: Optional[str]) -> tuple[str, list[str]]:
     """Return (meaning, recommendations) of the cause of a failed run."""
-    meaning, templates = _CAUSES.get(cause, _CAUSES["unknown"])
-    places = _CONFIG_PLACES.get(workflow, _DEFAULT_PLACES)
+    meaning, templates = _CAUSES.get(cause or "unknown", _CAUSES["unknown"])
+    places = _CONFIG_PLACES.get(workflow or "", _DEFAULT_PLACES)
     return meaning, [template.format(**places) for template in templates]
 
 
-def _cause_text(ticket):
-    return _CAUSES.get(ticket["cause"], _CAUSES["unknown"])
+def _cause_text(ticket: Ticket) -> tuple[str, list[str]]:
+    return _CAUSES.get(ticket["cause"] or "unknown", _CAUSES["unknown"])
 
 
-def _impact(ticket, events, runs):
+def _impact(ticket: Ticket, events: list[TicketEvent], runs: list[str]) -> Impact:
     score = 5 if ticket["impact"] is None else ticket["impact"]
     return {
         "level": _IMPACT[min(len(_IMPACT) - 1, int(score / 2.5))],
@@ -360,12 +421,14 @@ def _impact(ticket, events, runs):
     }
 
 
-def _timeline(store, ticket, events):
+def _timeline(
+    store: BestEffortDatastore, ticket: Ticket, events: list[TicketEvent]
+) -> list[TimelineEntry]:
     """Return the last MAX_LINES events of the ticket and its subject, oldest first."""
     lines = [(event["time"], _event_text(event), event.get("run")) for event in events]
     runs = {event.get("run") for event in events}
     first = min((event["time"] for event in events), default=0)
-    for entry in history.recent_entries(store, ticket["subject"], limit=MAX_LINES):
+    for entry in history.recent_entries(store, ticket["subject"] or "", limit=MAX_LINES):
         timestamp = timestamp_of_key(entry["record"])
         # The runs of the ticket are in the history too: skip them.
         if timestamp is not None and timestamp * 1000 >= first and entry.get("run") not in runs:
@@ -377,7 +440,7 @@ def _timeline(store, ticket, events):
     ]
 
 
-def _event_text(event):
+def _event_text(event: TicketEvent) -> str:
     kind = event["kind"]
     if kind == "taken":
         return "taken by %s" % event.get("by")
@@ -388,17 +451,17 @@ def _event_text(event):
     return "occurred: %s" % event.get("summary")
 
 
-def _entry_text(entry):
+def _entry_text(entry: Mapping[str, Any]) -> str:
     reason = entry.get("reason") or entry.get("cause") or ", ".join(entry.get("repairs") or ())
     parts = (entry.get("workflow"), entry.get("event") or entry.get("kind") or "recorded")
     subject = " ".join(str(part) for part in parts if part)
     return "%s: %s" % (subject, reason) if reason else subject
 
 
-def _markdown(env, report):
+def _markdown(env: "Environment", report: Analysis) -> str:
     root, impact = report["root_cause"], report["impact"]
 
-    def clean(text):
+    def clean(text: Any) -> str:
         return sanitize_line(text, env.redactor, MAX_LINE_CHARS)
 
     lines = [

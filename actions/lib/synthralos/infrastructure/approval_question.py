@@ -9,9 +9,11 @@ from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.runtime.environment import Environment
 from synthralos.storage import inquiries
 
-MAX_QUESTION_CHARS = 2000
+MAX_QUESTION_CHARS = 4000
 SUBJECT = "infrastructure"
-MAX_PARAMETER_CHARS = 300
+MAX_PARAMETER_CHARS = 1000
+# Of the words about actions that there is no room for.
+MAX_REST_CHARS = 200
 
 
 def record(
@@ -26,9 +28,24 @@ def record(
     """
     if case["run"]:
         texts = [_describe(env, config, assignment) for assignment in assignments]
-        question = sanitize_line("; ".join(texts), env.redactor, MAX_QUESTION_CHARS)
+        question = sanitize_line(_join(texts), env.redactor, MAX_QUESTION_CHARS)
         inquiries.record_inquiry(env.store, case["run"], None, question)
         approval_notices.tell(env, case["run"], case["workflow"], SUBJECT, question)
+
+
+def _join(texts: list[str]) -> str:
+    """Return the texts as one, with the number of those that there is no room for."""
+    total, included = 0, 0
+    for text in texts:
+        total += len(text) + 2
+        if included and total > MAX_QUESTION_CHARS - MAX_REST_CHARS:
+            break
+        included += 1
+    joined, remaining = "; ".join(texts[:included]), len(texts) - included
+    if remaining:
+        joined = "%d actions, of which %d are not shown here but in `asking` of the run's last " \
+            "task: %s" % (len(texts), remaining, joined)
+    return joined
 
 
 def _describe(

@@ -18,12 +18,14 @@ ASSIGNED, UNCHECKED = "assigned", "unchecked"
 class CheckQuestion(TypedDict):
     """What Prometheus is asked about one alert.
 
-    `labels`: those that identify what the alert is about; `cluster`: the one that it names, or
-    None; `is_shared_name`: whether another cluster has a thing of the same name.
+    `labels`: those that identify what the alert is about; `job`: by which its exporter is scraped,
+    or None; `cluster`: the one that it names, or None; `is_shared_name`: whether another cluster
+    has a thing of the same name.
     """
 
     query: str
     labels: dict[str, str]
+    job: Optional[str]
     cluster: Optional[str]
     is_shared_name: bool
 
@@ -32,18 +34,24 @@ class Check(TypedDict):
     """The check of one repair. Times are seconds since the epoch.
 
     `alert`: the position of the alert whose runbook the repair belongs to, or None for a crew's;
-    `alerts_gone_at`: when Alertmanager first did not list the alerts any more; `retries`: how often
-    in a row a source did not respond; `status`, `reason`: of the last check; `due_at`: when a
-    pending one is checked again; `question`: the check of a runbook's step, or None.
+    `began_at`, `ended_at`: of the repair; `execution`: that of its action, while its end has not
+    been observed; `alerts`: those that Alertmanager is asked for, and `uncovered` how many alerts
+    of the repair it cannot be asked for; `alerts_gone_at`: when Alertmanager first did not list the
+    alerts any more; `retries`: how often in a row a source did not respond; `status`, `reason`: of
+    the last check; `due_at`: when a pending one is checked again; `question`: the check of a
+    runbook's step, or None.
     """
 
     node: str
     alert: Optional[int]
     crew: str
     by_people: bool
+    began_at: float
     ended_at: float
+    execution: Optional[str]
     sources: list[str]
     alerts: list[AlertKey]
+    uncovered: int
     alerts_gone_at: Optional[float]
     retries: int
     status: str
@@ -96,7 +104,8 @@ def next_check_at(case: Mapping[str, Any]) -> Optional[float]:
 def close_checks(case: Mapping[str, Any]) -> None:
     """End the checks that are still pending: the run has no time left for them."""
     for check in with_status(case, PENDING):
-        check["status"] = ASSIGNED if check["by_people"] else UNCHECKED
+        is_assigned = check["by_people"] or not check["sources"]
+        check["status"] = ASSIGNED if is_assigned else UNCHECKED
         check["reason"] = check["reason"] or "the run ended before it could be checked"
 
 

@@ -3,7 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from synthralos.infrastructure import check_records, crews, repair_check, runbook_steps, silences
+from synthralos.infrastructure import (
+    check_records,
+    crews,
+    repair_check,
+    runbook_steps,
+    silences,
+    turns,
+)
 from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.topology import Topology
@@ -21,7 +28,7 @@ def assign(
     :param requested: of runbooks too, as runbook_steps.plan returns them.
     :returns: [{node, crew, status, details}], as crews.assign returns it.
     """
-    topology = Topology.load(env, config)
+    topology, began_at = Topology.load(env, config), env.now()
     steps: dict[tuple[str, str], NodeStep] = {}
     by_crew: dict[str, list[str]] = {}
     for assignment in requested:
@@ -40,7 +47,10 @@ def assign(
             case["tried"].setdefault(entry["node"], []).append(entry["crew"])
             continue
         node_step = steps.get((entry["node"], entry["crew"]))
-        check_records.put(case, repair_check.new_check(env, config, case, entry, node_step))
+        check = repair_check.new_check(
+            env, config, topology, case, entry, node_step, began_at
+        )
+        check_records.put(case, check)
     return entries
 
 
@@ -58,9 +68,13 @@ def _carry_out(
     :param by_crew: {crew: nodes}.
     """
     sleep = silences.extending_sleep(env, case)
+
+    def on_start(execution_id: str) -> None:
+        turns.note_execution(env, case, execution_id)
+
     actions = [node_step for node_step in steps.values() if node_step.step.action is not None]
     entries = runbook_steps.run_steps(
-        env, config, topology, actions, _seconds_left(env, case), sleep
+        env, config, topology, actions, _seconds_left(env, case), sleep, on_start
     )
     for name, nodes in by_crew.items():
         crew = config.crew(name)
@@ -70,7 +84,7 @@ def _carry_out(
             entries += [dict({"node": node, "crew": name}, **failure) for node in nodes]
             continue
         entries += crews.assign(
-            env, config, crew, nodes, case["impact"], _seconds_left(env, case), sleep
+            env, config, crew, nodes, case["impact"], _seconds_left(env, case), sleep, on_start
         )
     return entries
 

@@ -77,16 +77,25 @@ def unsuitable_reason(crew, node):
     return None
 
 
-def assign(env, config, crew, names, report, seconds, sleep=time.sleep):
+def ignore_start(execution_id):
+    """Do nothing about an execution that has started."""
+
+
+def assign(
+    env, config, crew, names, report, seconds, sleep=time.sleep, on_start=ignore_start
+):
     """Assign the nodes `names` to `crew`.
 
     :param report: the impact report, which is sent to people.
     :param seconds: the time limit for all nodes together.
+    :param on_start: called with the id of each execution of an action as soon as it has started.
     :returns: [{node, crew, status, details}], one entry for each node; an action's entry has its
-        execution_id.
+        execution_id, and `is_running` if its end has not been observed.
     """
     if crew.action is not None:
-        entries = run_actions(env, [(name, crew) for name in names], seconds, sleep)
+        entries = run_actions(
+            env, [(name, crew) for name in names], seconds, sleep, on_start
+        )
     else:
         delivery = _notify(env, crew, names, report, seconds, sleep)
         entries = [dict({"node": name, "crew": crew.name}, **delivery) for name in names]
@@ -185,11 +194,12 @@ def _node_line(name, node_impact):
     return "- %s: %s" % (name, describe(node_impact))
 
 
-def run_actions(env, jobs, seconds, sleep=time.sleep):
+def run_actions(env, jobs, seconds, sleep=time.sleep, on_start=ignore_start):
     """Start an execution for each job, then wait for all.
 
     :param jobs: [(name of the node, Crew that is an action)].
     :param seconds: the time limit for all jobs together; that of each crew counts, too.
+    :param on_start: as for `assign`.
     :returns: as `assign` returns it.
     """
     problems = {crew.action: _action_problem(env, crew) for _, crew in jobs}
@@ -199,6 +209,8 @@ def run_actions(env, jobs, seconds, sleep=time.sleep):
         entries.append(dict(entry, details=problems[crew.action]))
         if problems[crew.action] is None:
             entries[-1].update(_start(env, name, crew))
+            if "execution_id" in entries[-1]:
+                on_start(entries[-1]["execution_id"])
     for entry, (_, crew) in zip(entries, jobs):
         if "execution_id" in entry:
             seconds_left = started_at + min(seconds, crew.seconds) - env.now()
@@ -236,6 +248,7 @@ def _wait_for_end(env, execution_id, seconds, sleep):
         status = env.api.wait(execution_id, seconds, sleep)["status"]
     except StackStormError:
         # It has started: a second crew on the node would do more harm than a late failure.
-        return {"status": ASSIGNED, "details": "started; its end could not be observed"}
+        details = "started; its end could not be observed"
+        return {"status": ASSIGNED, "details": details, "is_running": True}
     succeeded = status == "succeeded"
     return {"status": ASSIGNED if succeeded else FAILED, "details": "it ended as %s" % status}

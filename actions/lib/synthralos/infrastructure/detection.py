@@ -8,6 +8,7 @@ from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.failures import make_failure
 from synthralos.core.plurals import count_noun
 from synthralos.infrastructure import node_names
+from synthralos.infrastructure.prometheus_responses import is_partial
 from synthralos.infrastructure.promql import require_query
 from synthralos.runtime import run_parameters
 from synthralos.sensing import alert_subjects
@@ -213,5 +214,8 @@ def _query_once(env, prometheus, query, seconds):
     result = data.get("result") if isinstance(data, dict) else None
     if not isinstance(result, list) or data.get("resultType") not in ("vector", "matrix"):
         message = "Prometheus did not return samples; the query must evaluate to a vector"
+        raise CallError(make_failure("malformed_answer", message))
+    if not result and is_partial(body):
+        message = "Prometheus did not return all series"
         raise CallError(make_failure("malformed_answer", message))
     return result

@@ -8,6 +8,7 @@ from synthralos.infrastructure import (
     detection,
     failed_nodes,
     impact,
+    repair_check,
     repair_evidence,
     rescheduling_state,
 )
@@ -77,12 +78,15 @@ def _begin_with(
     _record_baseline(env, case, config, topology)
     if case["failures"] and source == detection.ALERT:
         case["alerts"] = repair_evidence.find_alerts(env, config, topology, case["request"])
+        repair_evidence.look_at_alerts(env, case)
 
 
 def _detect_cascade(
     env: Environment, case: dict[str, Any], config: InfrastructureConfig, topology: Topology
 ) -> None:
     """Confirm by Prometheus the nodes that have failed since; those that are up again are resolved.
+
+    One that is merely missing from the query may have vanished with its series.
     """
     unresolved_alerts: list[dict[str, str]] = []
     try:
@@ -90,7 +94,10 @@ def _detect_cascade(
     except CallError:
         nodes = case["cascade"]
     failed_nodes.add_unresolved(case, unresolved_alerts)
-    up_again = [name for name in case["cascade"] if name not in nodes]
+    missing = [name for name in case["cascade"] if name not in nodes]
+    up_again = repair_check.find_healthy(
+        env, config, topology, case, missing, call_seconds(env, case)
+    )
     case["cascade"] = []
     case["failures"] = [name for name in case["failures"] if name not in up_again]
     case["resolved"] += [name for name in up_again if name not in case["resolved"]]

@@ -60,8 +60,11 @@ def execute(env: Environment, case: dict[str, Any]) -> Result:
     ]
     if case["asked_at"] is not None:
         answer, nodes = execution_approval.read_answer(env, case), _nodes_of(unapproved)
-        if not answer:
-            return _end_unapproved(env, case, nodes, is_refused=answer is False)
+        if answer == execution_approval.OVER:
+            return _end_over(env, case, nodes)
+        if answer != execution_approval.APPROVED:
+            is_refused = answer == execution_approval.REFUSED
+            return _end_unapproved(env, case, nodes, is_refused)
         case["approved"] = nodes
     changed = [
         assignment["node"]
@@ -70,6 +73,14 @@ def execute(env: Environment, case: dict[str, Any]) -> Result:
     ]
     if changed:
         return _plan_again(env, case, "runbooks_changed", changed, "their runbooks have changed")
+    changed = [
+        assignment["node"]
+        for assignment in pending
+        if execution_approval.has_changed(config, case, assignment)
+    ]
+    if changed:
+        reason = "their crews have changed since a person was asked"
+        return _plan_again(env, case, "crews_changed", changed, reason)
     if case["approved"]:
         ready = [assignment for assignment in pending if assignment["node"] in case["approved"]]
         unapproved = []
@@ -85,14 +96,11 @@ def execute(env: Environment, case: dict[str, Any]) -> Result:
             return _plan_again(env, case, "alerts_over", open_nodes, reason)
         ready = [assignment for assignment in ready if assignment["node"] in case["failures"]]
     entries = case.pop("done", []) + crew_assignment.assign(env, case, config, ready)
-    case["approved"] = []
+    case["approved"], case["asked_about"] = [], {}
     if unapproved:
         return execution_approval.ask(env, case, config, unapproved, entries)
     if not entries and not case["failures"]:
-        summary = "every failure was over before its turn"
-        return transition_to(
-            env, case, FINAL, "failures_over", {"nodes": case["resolved"]}, summary
-        )
+        return _leave_without_action(env, case)
     return _leave(env, case, entries)
 
 
@@ -122,11 +130,22 @@ def _end_unapproved(
     )
 
 
+def _end_over(env: Environment, case: dict[str, Any], nodes: list[str]) -> Result:
+    """Return the result of the transition out of EXECUTION because the alert of `nodes` is over."""
+    entries = case.pop("done", [])
+    case["failures"] = [name for name in case["failures"] if name not in nodes]
+    case["resolved"] += [name for name in nodes if name not in case["resolved"]]
+    if entries:
+        return _leave(env, case, entries)
+    summary = "the alert of %s was over before a person answered" % summarize_names(nodes)
+    return transition_to(env, case, FINAL, "failures_over", {"nodes": nodes}, summary)
+
+
 def _plan_again(
     env: Environment, case: dict[str, Any], action: str, nodes: list[str], reason: str
 ) -> Result:
     """Return the result of the transition from EXECUTION back to REPAIR_PLANNING."""
-    case["approved"] = []
+    case["approved"], case["asked_about"] = [], {}
     summary = "%s: %s" % (summarize_names(nodes), reason)
     entries = case.pop("done", [])
     return transition_to(
@@ -151,6 +170,8 @@ def _wait_for_turn(
     delay = turns.poll_seconds(case)
     if env.deadline(case).seconds_left() <= delay:
         reason = "another run was still acting on %s" % summarize_names(acting)
+        if blocker == turns.UNKNOWN_RUN:
+            reason = "nobody knows whether another run acts on %s" % summarize_names(acting)
         case["outcome"], case["reason"] = outcome.OUT_OF_TIME, reason
         return transition_to(env, case, FINAL, outcome.OUT_OF_TIME, {"nodes": acting}, reason)
     if case["step_history"][-1]["action"] != WAITING:
@@ -181,6 +202,24 @@ def _close_recovered(
     )
     open_nodes = case["look_first"] = reopening.close_recovered(config, topology, case, over)
     return open_nodes
+
+
+def _leave_without_action(env: Environment, case: dict[str, Any]) -> Result:
+    """Return the result of the transition out of EXECUTION if every failure is over.
+
+    Where one has been over for a moment only, its check is repeated.
+    """
+    pending = check_records.nodes_with(case, check_records.PENDING)
+    turns.leave(env, case)
+    return transition_to(
+        env,
+        case,
+        RESCHEDULING if pending else FINAL,
+        "failures_over",
+        {"nodes": pending or case["resolved"]},
+        "every failure was over before its turn",
+        delay=limit_delay(env, case, _check_delay(env, case)) if pending else 0,
+    )
 
 
 def _leave(env: Environment, case: dict[str, Any], entries: list[dict[str, Any]]) -> Result:

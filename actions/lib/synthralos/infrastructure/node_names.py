@@ -17,6 +17,13 @@ def is_node_name(value):
     )
 
 
+def host_of(address):
+    """Return `host:port` without its port; anything else, such as an IPv6 address, as it is."""
+    host, colon, port = address.rpartition(":")
+    is_plain_ipv6 = ":" in host and not host.endswith("]")
+    return host if colon and host and port.isdigit() and not is_plain_ipv6 else address
+
+
 def require_node_name(field, value):
     """Return `value` if it can name a node, else raise InvalidInput."""
     if is_node_name(value):

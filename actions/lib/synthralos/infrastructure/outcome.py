@@ -78,11 +78,11 @@ def outcome_of(case):
         return INCOMPLETE, False
     if case["refused_nodes"]:
         return REFUSED, True
+    if check_records.nodes_with(case, check_records.UNCHECKED):
+        return UNCHECKED, False
     if not case["assignments"]:
         # It was stopped before it knew of anything.
         return (case["outcome"], False) if stopped else (HEALTHY, True)
-    if check_records.nodes_with(case, check_records.UNCHECKED):
-        return UNCHECKED, False
     if check_records.nodes_with(case, check_records.ASSIGNED):
         return ASSIGNED, True
     return REPAIRED, True
@@ -98,7 +98,10 @@ def _check_reason(case):
     ]
     if not open_checks:
         return None
-    texts = ["%(node)s after %(crew)s: %(reason)s" % check for check in open_checks]
+    texts = [
+        ("%(node)s after %(crew)s: %(reason)s" if check["crew"] else "%(node)s: %(reason)s") % check
+        for check in open_checks
+    ]
     return "not shown to be repaired: %s" % summarize_names(texts)
 
 

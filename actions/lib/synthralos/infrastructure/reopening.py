@@ -19,6 +19,7 @@ def note_ineffective(case: Mapping[str, Any]) -> list[Check]:
         if check["crew"] not in case["ineffective"].get(check["node"], ())
     ]
     for check in new:
+        # It is "" where nothing was done, because the failure seemed to be over.
         case["ineffective"].setdefault(check["node"], []).append(check["crew"])
     return new
 
@@ -50,13 +51,17 @@ def nodes_with_further_steps(
 def close_recovered(
     config: InfrastructureConfig, topology: Topology, case: Any, over: list[Check]
 ) -> list[str]:
-    """Close the repairs that are not needed any more, and their nodes as far as no other is.
+    """Close the repairs that are not needed now, and their nodes as far as no other is.
+
+    One whose check is still pending is opened again if the failure comes back.
 
     :param over: as repair_check.find_recovered returns it.
     :returns: the nodes that stay open, because of other alerts.
     """
     for check in over:
-        if check["alert"] is not None or check_records.of_node(case, check["node"]):
+        is_pending = check["status"] == check_records.PENDING
+        is_one_of_several = check["alert"] is not None or check_records.of_node(case, check["node"])
+        if is_pending or is_one_of_several:
             check_records.put(case, check)
     names = [check["node"] for check in over]
     case["failures"] = [name for name in case["failures"] if name not in names]
@@ -67,7 +72,8 @@ def close_recovered(
     case["resolved"] += [
         name
         for name in names
-        if name not in open_nodes + case["resolved"] + check_records.nodes_with(
-            case, check_records.NOT_REPAIRED)
+        if name not in open_nodes + case["resolved"] +
+        check_records.nodes_with(case, check_records.NOT_REPAIRED) +
+        check_records.nodes_with(case, check_records.PENDING)
     ]
     return open_nodes

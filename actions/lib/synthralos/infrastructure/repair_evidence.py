@@ -3,7 +3,7 @@
 A source that does not respond, or that may not know all alerts yet, shows nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, TypedDict
 
@@ -12,6 +12,7 @@ from synthralos.config.connection import Connection
 from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import make_failure
 from synthralos.core.plurals import count_noun
+from synthralos.core.timestamps import server_time
 from synthralos.infrastructure import detection
 from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
 from synthralos.infrastructure.promql import opposite_of
@@ -22,7 +23,8 @@ from synthralos.sensing.config import Alertmanager
 from synthralos.sensing.config import alertmanager as read_alertmanager
 
 ALERTMANAGER, PROMETHEUS = "alertmanager", "prometheus"
-HEALTHY, FAILED, UNKNOWN = "healthy", "failed", "unknown"
+# UNKNOWN may change; a source without any evidence never knew the failure.
+HEALTHY, FAILED, UNKNOWN, NO_EVIDENCE = "healthy", "failed", "unknown", "no_evidence"
 
 # Longer label values may have been truncated on their way here.
 MAX_FILTER_CHARS = 500
@@ -60,6 +62,13 @@ class Calls:
 
     def __init__(self, env: Environment, ends_at: float) -> None:
         self._env, self._ends_at = env, ends_at
+        self._skews: dict[str, float] = {}
+
+    def skew_of(self, connection: Connection) -> float:
+        """Return by how many seconds the clock of the server was ahead of this one, when it
+        responded last; 0.0 if it has not responded, or does not report its clock.
+        """
+        return self._skews.get(connection.base_url, 0.0)
 
     def get(self, connection: Connection, path: str) -> Response:
         return self.send(connection, "GET", path)
@@ -73,6 +82,8 @@ class Calls:
         response: Response = self._env.client.request(connection, method, path, seconds, body)
         if response.status != 200:
             raise CallError(self._env.client.failure_of(response, "request"))
+        now = self._env.now()
+        self._skews[connection.base_url] = server_time(response.headers, now) - now
         return response
 
 
@@ -111,6 +122,40 @@ def find_alerts(
         for node in nodes:
             alerts.setdefault(node, []).extend(keys)
     return {node: keys for node, keys in alerts.items() if keys}
+
+
+def look_at_alerts(env: Environment, case: Mapping[str, Any]) -> None:
+    """Note which alerts of a run Alertmanager lists before the repair: it is a witness of them.
+
+    It may learn of the others later, if it has just been started or does not respond.
+    """
+    alertmanager = load_alertmanager(env)
+    names = {key["alertname"] for keys in case["alerts"].values() for key in keys}
+    if alertmanager is not None and names:
+        calls = Calls(env, env.now() + alertmanager.connections[0].timeout)
+        firing, _ = firing_alerts(env, calls, alertmanager, sorted(names))
+        note_witnessed(case, firing)
+
+
+def note_witnessed(case: Mapping[str, Any], fingerprints: Collection[str]) -> None:
+    """Note which alerts of a run Alertmanager lists."""
+    own = {key["fingerprint"] for keys in case["alerts"].values() for key in keys}
+    witnessed: list[str] = case["witnessed"]
+    witnessed += sorted(own.intersection(fingerprints).difference(witnessed))
+
+
+def labels_by_alert(env: Environment, request: Mapping[str, Any]) -> dict[int, dict[str, str]]:
+    """Return the labels of the alerts of a request by their positions."""
+    labels: dict[int, dict[str, str]] = {}
+    for position, item in enumerate(detection.alerts_in(request["alert"])):
+        try:
+            [payload] = alert_payloads.from_webhook(
+                dict(request["alert"], alerts=[item]), env.now()
+            )
+        except InvalidInput:
+            continue
+        labels[position] = payload["labels"]
+    return labels
 
 
 def load_alertmanager(env: Environment) -> Optional[Alertmanager]:
@@ -179,12 +224,12 @@ def _firing(entries: Iterable[Any], clock: float) -> list[dict[str, Any]]:
 
 def firing_alerts(
     env: Environment, calls: Calls, alertmanager: Alertmanager, names: list[str]
-) -> tuple[set[str], Evidence]:
-    """Return (fingerprints of firing alerts, evidence of what is not among them).
+) -> tuple[dict[str, dict[str, Any]], Evidence]:
+    """Return ({fingerprint: payload} of firing alerts, evidence of what is not among them).
 
     The evidence is UNKNOWN if a member did not respond, or may not know all alerts yet.
     """
-    firing: set[str] = set()
+    firing: dict[str, dict[str, Any]] = {}
     silent, unsettled = 0, [0.0]
     for connection in alertmanager.connections:
         try:
@@ -193,7 +238,9 @@ def firing_alerts(
                 entries, clock = alertmanager_api.list_alerts(
                     calls.get, connection, path, env.now()
                 )
-                firing.update(payload["fingerprint"] for payload in _firing(entries, clock))
+                firing.update(
+                    (payload["fingerprint"], payload) for payload in _firing(entries, clock)
+                )
             seconds = alertmanager_api.seconds_until_settled(
                 calls.get, connection, clock, alertmanager.settle_seconds
             )

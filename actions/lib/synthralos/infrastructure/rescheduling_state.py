@@ -118,6 +118,8 @@ def _reopen(
 def _tell_planner(case: dict[str, Any], ineffective: list[Check]) -> None:
     """Add the repairs that have not helped to the conversation with the LLM."""
     for check in ineffective:
+        if not check["crew"]:
+            continue
         crew_planner.remember(
             case,
             {

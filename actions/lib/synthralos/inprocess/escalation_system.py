@@ -15,6 +15,7 @@ from synthralos.recovery.error_case import SUMMARY_CHARACTERS, WORKFLOW
 from synthralos.runtime.environment import Environment
 from synthralos.storage import tickets
 from synthralos.storage.datastore import DatastoreUnavailable, require_available
+from synthralos.storage.tickets import Ticket
 
 NotificationCallback = Callable[[dict[str, Any]], Any]
 DETAIL_CHARACTERS = 500
@@ -40,7 +41,7 @@ class EscalationSystem:
     ) -> EscalationLevel:
         """The level at which a ticket of this error would open after so many failed attempts."""
         error = context_from(error_context)
-        facts = {
+        facts: priority.Problem = {
             "type": str(error.error_type), "cause": error.cause, "severity": str(error.severity),
             "occurrences": max(1, len(recovery_attempts)),
         }
@@ -97,7 +98,7 @@ class EscalationSystem:
     async def notify(self, opened: Mapping[str, Any]) -> None:
         """Logs a ticket and calls what is registered for its level, when it is new or has risen.
 
-        :param opened: as desk.open_ticket returns it. What a callback raises is logged.
+        :param opened: as ticketing.open_ticket returns it. What a callback raises is logged.
         """
         LOGGER.debug("ticket %s: %s, priority %d, occurrence %d", opened["ticket"],
                      opened["level"], opened["priority"], opened["occurrences"])
@@ -180,20 +181,25 @@ class EscalationSystem:
             if ticket["previous_level"]:
                 await self._call_back(ticket["ticket"], ticket["level"])
         return [
-            dict({"ticket_id": ticket["ticket"]},
-                 **{name: ticket[name] for name in ticket if name != "ticket"})
+            {
+                "ticket_id": ticket["ticket"],
+                "level": ticket["level"],
+                "priority": ticket["priority"],
+                "previous_level": ticket["previous_level"],
+                "notifications": ticket["notifications"],
+            }
             for ticket in processed["tickets"]
         ]
 
     async def get_escalations(
         self, status: Optional[str] = None, agent_id: Optional[str] = None
-    ) -> list[dict[str, Any]]:
-        """The tickets, newest first, as tickets.listing has them.
+    ) -> list[Ticket]:
+        """The tickets, newest first.
 
         :param status: open, in_progress or resolved.
         """
         env = self._runtime.environment()
-        rows: list[dict[str, Any]] = await self._runtime.read_write(
+        rows = await self._runtime.read_write(
             tickets.list_tickets, env.store, status, agent_id
         )
         require_available(env.store)
@@ -240,17 +246,16 @@ class EscalationSystem:
                                self._runtime.redactor.redact_text(str(error)))
 
 
-def _ticket(env: Environment, ticket_id: str) -> Optional[dict[str, Any]]:
+def _ticket(env: Environment, ticket_id: str) -> Optional[Ticket]:
     try:
-        ticket: dict[str, Any] = tickets.get(env.store, str(ticket_id))
+        return tickets.get(env.store, str(ticket_id))
     except InvalidInput:
         require_available(env.store)
         return None
-    return ticket
 
 
 def _rank(level: EscalationLevel) -> int:
-    return int(tickets.rank(level.value))
+    return tickets.rank(level.value)
 
 
 def _describe_attempt(attempt: Any) -> str:

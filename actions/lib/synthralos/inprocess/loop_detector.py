@@ -8,10 +8,17 @@ from typing import Any, Optional
 from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime
 from synthralos.loop_detection import detector, patterns
+from synthralos.loop_detection.detector import CheckResult, RecordedPattern
 from synthralos.storage import pauses
 from synthralos.storage.datastore import require_available
 
 STATE = "state"
+
+
+class AgentPattern(RecordedPattern):
+    """A pattern that was recorded for the agent `agent_id`."""
+
+    agent_id: str
 
 
 class LoopDetector:
@@ -29,14 +36,13 @@ class LoopDetector:
         output: Any = None,
         progress: Optional[float] = None,
         task_id: Optional[str] = None,
-    ) -> dict[str, Any]:
+    ) -> CheckResult:
         """Records a step of the agent and says what its time window shows; a critical loop pauses
         it where enable_auto_pause is on.
 
         :param action: the tool or call, a name; input, output: JSON values of it.
         :param progress: a number that grows while the agent gets on.
-        :returns: {looping, level, pattern, patterns, paused, pause, reason, steps, recorded} as
-            loops.check has it.
+        :returns: the same as `loop.check` of the pack.
         """
         return await self._record(agent_id, action, input, output, progress, task_id)
 
@@ -49,9 +55,9 @@ class LoopDetector:
         progress: Optional[float],
         task_id: Optional[str],
         compare_ids: bool = True,
-    ) -> dict[str, Any]:
+    ) -> CheckResult:
         env = self._runtime.environment()
-        seen: dict[str, Any] = await self._runtime.read_write(
+        seen = await self._runtime.read_write(
             detector.record_step,
             env.store,
             self._runtime.now(),
@@ -71,7 +77,7 @@ class LoopDetector:
 
     async def record_state(
         self, agent_id: str, state_data: Any, task_id: Optional[str] = None
-    ) -> dict[str, Any]:
+    ) -> CheckResult:
         """Records a state that the agent is in; states that come round are a loop too. Returns as
         record_step does.
         """
@@ -103,16 +109,13 @@ class LoopDetector:
         """Whether the agent is to be left alone now."""
         return await self.get_pause(agent_id) is not None
 
-    async def get_pause(self, agent_id: str) -> Optional[dict[str, Any]]:
-        """The agent's pause {reason, by, since, until, probe_at}, times in ISO 8601; None without
-        one.
-        """
+    async def get_pause(self, agent_id: str) -> Optional[pauses.PublicPause]:
+        """The agent's pause; None without one."""
         env = self._runtime.environment()
         paused = await self._runtime.read_write(
             pauses.pause_of, env.store, agent_id, self._runtime.now()
         )
-        pause: Optional[dict[str, Any]] = pauses.public_pause(paused)
-        return pause
+        return pauses.public_pause(paused)
 
     async def pause_agent(
         self, agent_id: str, reason: str, seconds: Optional[float] = None
@@ -128,20 +131,17 @@ class LoopDetector:
         )
         return paused is not None
 
-    async def get_loop_patterns(self, agent_id: Optional[str] = None) -> list[dict[str, Any]]:
+    async def get_loop_patterns(self, agent_id: Optional[str] = None) -> list[AgentPattern]:
         """The patterns that were seen, newest first: of one agent, or of all.
-
-        Each {agent_id, pattern_id, kind, level, period, repeats, steps, actions, interrupted,
-        occurrences, first_seen, last_seen}, times in seconds since the epoch.
 
         :raises DatastoreUnavailable: the datastore is unavailable.
         """
         env = self._runtime.environment()
 
-        def read() -> list[dict[str, Any]]:
+        def read() -> list[AgentPattern]:
             agents = detector.agents(env.store) if agent_id is None else [agent_id]
-            patterns = [
-                dict({"agent_id": agent}, **pattern)
+            patterns: list[AgentPattern] = [
+                {"agent_id": agent, **pattern}
                 for agent in agents
                 for pattern in detector.patterns(env.store, agent)
             ]
@@ -149,7 +149,7 @@ class LoopDetector:
             return patterns
 
         patterns = await self._runtime.read_write(read)
-        return sorted(patterns, key=lambda pattern: float(pattern["last_seen"]), reverse=True)
+        return sorted(patterns, key=lambda pattern: pattern["last_seen"], reverse=True)
 
     async def reset_agent(self, agent_id: str) -> bool:
         """Forgets the agent's window and ends all its pauses; whether there was one to end. The

@@ -13,6 +13,7 @@ from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
 from synthralos.recovery import error_case, repair_actions, strategies
+from synthralos.recovery.repair_actions import RunRequest
 from synthralos.runtime.environment import Environment
 from synthralos.storage import run_summaries
 
@@ -175,10 +176,12 @@ def adjusted_prompt(prompt: Optional[str], attempt: int, cause: str) -> Optional
     """The prompt of attempt 1, 2, ...: each adds a further adjustment; None for None."""
     if prompt is None:
         return None
-    request: dict[str, Any] = {"query": prompt, "config": {}}
+    request: RunRequest = {
+        "query": prompt, "agent_type": "simple", "config": {}, "replay_of": None, "resume": None
+    }
     for name in strategies.ADJUSTMENTS[:attempt]:
         request = repair_actions.apply(name, request, {}, {"failure": {"cause": cause}})
-    return str(request["query"])
+    return request["query"]
 
 
 def prompt_of(context: Mapping[str, Any]) -> Optional[str]:

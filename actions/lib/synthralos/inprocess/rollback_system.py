@@ -54,7 +54,7 @@ class RollbackSystem:
             )
             if not backup["done"]:
                 LOGGER.warning("snapshot %s has no copy: %s", head["snapshot_id"], backup["reason"])
-        return str(head["snapshot_id"])
+        return head["snapshot_id"]
 
     async def rollback_to_snapshot(
         self, snapshot_id: str, validation_callback: Optional[Validation] = None
@@ -120,16 +120,12 @@ class RollbackSystem:
             return False
         return True
 
-    async def cleanup(self, agent_id: Optional[str] = None) -> dict[str, Any]:
-        """Deletes the snapshots that are too old or too many, of one agent or of all.
-
-        :returns: {deleted: their ids, kept: how many are left, more: whether there may be more}.
-        """
+    async def cleanup(self, agent_id: Optional[str] = None) -> snapshots.Cleanup:
+        """Deletes the snapshots that are too old or too many, of one agent or of all."""
         env = self._runtime.environment()
-        cleaned: dict[str, Any] = await self._runtime.read_write(
+        return await self._runtime.read_write(
             snapshots.cleanup, env.store, self.rules, self._runtime.now(), agent_id
         )
-        return cleaned
 
 
 async def rejection(state: Any, validation_callback: Optional[Validation]) -> Optional[str]:

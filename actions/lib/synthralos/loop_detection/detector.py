@@ -12,20 +12,91 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypedDict
 
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part, encode_key_part, require_identifier
-from synthralos.loop_detection.patterns import CRITICAL, LEVELS, NONE, WINDOW_SIZE, detect
+from synthralos.loop_detection.patterns import (
+    CRITICAL,
+    LEVELS,
+    NONE,
+    WINDOW_SIZE,
+    Pattern,
+    detect,
+)
 from synthralos.loop_detection.signature import Step, build_step
 from synthralos.storage import pauses, unreadable
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.datastore import (
+    PAGE_SIZE,
+    PREFIX,
+    BestEffortDatastore,
+    timestamp_key,
+    timestamp_of_key,
+)
 from synthralos.storage.keyspace import lifetime_of
+
+if TYPE_CHECKING:
+    from synthralos.core.redaction import Redactor
 
 FORMAT_VERSION = 1
 MAX_PAGES = 10
 TTL_SECONDS = lifetime_of("loop")
+
+
+class PatternPayload(TypedDict):
+    """A pattern as it is stored and returned: names and numbers. `pattern_id`: of this agent's
+    pattern, whenever it occurs; `actions`: at most _MAX_ACTIONS; otherwise see patterns.Pattern.
+    """
+
+    pattern_id: str
+    kind: str
+    level: str
+    period: int
+    repeats: int
+    steps: int
+    actions: list[str]
+    interrupted: bool
+
+
+class RecordedPattern(PatternPayload):
+    """A pattern with how often it was recorded, and when: seconds since the epoch.
+
+    `level` is the worst that it reached; everything else is as it was last.
+    """
+
+    occurrences: int
+    first_seen: float
+    last_seen: float
+
+
+class CheckResult(TypedDict):
+    """What a step of an agent shows.
+
+    `pattern`: the worst of `patterns`, or None; `level`: its level, or none; `reason`: of the
+    pattern or of the pause; `steps`: in the window; `recorded`: whether the step was stored.
+    """
+
+    looping: bool
+    level: str
+    pattern: Optional[PatternPayload]
+    patterns: list[PatternPayload]
+    paused: bool
+    pause: Optional[pauses.PublicPause]
+    reason: Optional[str]
+    steps: int
+    recorded: bool
+
+
+class _Fact(NamedTuple):
+    """What is recorded of an agent, `at` in seconds since the epoch: a pattern, or a reset without
+    one.
+    """
+
+    at: float
+    pattern: Optional[PatternPayload]
 
 
 @dataclass(frozen=True)
@@ -49,7 +120,7 @@ class LoopDetectionConfig:
     probe_seconds: int = 60
 
     @classmethod
-    def from_config(cls, entry):
+    def from_config(cls, entry: object) -> "LoopDetectionConfig":
         """Return the LoopDetectionConfig of a configuration entry.
 
         :raises InvalidInput: it names the invalid field.
@@ -90,18 +161,18 @@ _BOUNDS = {
 
 
 def record_step(
-    store,
-    now,
-    limits,
-    agent_id,
-    action,
-    step_input=None,
-    output=None,
-    progress=None,
-    task=None,
-    redactor=None,
-    compare_ids=True,
-):
+    store: BestEffortDatastore,
+    now: float,
+    limits: LoopDetectionConfig,
+    agent_id: str,
+    action: str,
+    step_input: Any = None,
+    output: Any = None,
+    progress: Optional[float] = None,
+    task: Optional[str] = None,
+    redactor: Optional["Redactor"] = None,
+    compare_ids: bool = True,
+) -> CheckResult:
     """Record a step of the agent and return the patterns in its window.
 
     :param store: a BestEffortDatastore; without a datastore the window has only this step.
@@ -109,8 +180,7 @@ def record_step(
     :param progress: a number that grows with progress, or None.
     :param task: the id of the task; each task has a window of its own.
     :param compare_ids: see `build_step`.
-    :returns: {looping, level, pattern, patterns, paused, pause, reason, steps, recorded}. `pattern`
-        is the worst of `patterns`; a critical one pauses the agent.
+    :returns: a critical `pattern` has paused the agent, unless `limits` do not allow that.
     :raises InvalidInput: an identifier or `progress` is invalid.
     """
     require_identifier("agent_id", agent_id)
@@ -133,29 +203,36 @@ def record_step(
     window = _window(store, prefix, start, own_key, step)
     payloads = [_pattern_payload(agent_id, pattern) for pattern in detect(window, limits)]
     worst = payloads[0] if payloads else None
-    reason = None if worst is None else _reason(worst)
+    reason = "" if worst is None else _reason(worst)
     for pattern in payloads:
-        _record_pattern(
-            store, agent_id, now, pattern, [fact for fact in facts if fact["at"] > start]
-        )
+        _record_pattern(store, agent_id, now, pattern, [fact for fact in facts if fact.at > start])
     needs_pause = worst is not None and worst["level"] == CRITICAL and limits.enable_auto_pause
     if needs_pause and (paused is None or probe_started_at is not None):
-        paused, probe_started_at = _pause(store, agent_id, now, limits, reason, redactor), None
-    is_paused = paused is not None and probe_started_at is None
+        paused, probe_started_at = pauses.pause(
+            store,
+            agent_id,
+            now,
+            "loop: " + reason,
+            limits.pause_seconds,
+            pauses.DETECTOR,
+            limits.probe_seconds,
+            redactor,
+        ), None
+    in_force = paused if probe_started_at is None else None
     return {
         "looping": worst is not None,
         "level": NONE if worst is None else worst["level"],
         "pattern": worst,
         "patterns": payloads,
-        "paused": is_paused,
-        "pause": pauses.public_pause(paused) if is_paused else None,
-        "reason": reason or (paused["reason"] if is_paused else None),
+        "paused": in_force is not None,
+        "pause": pauses.public_pause(in_force),
+        "reason": reason or (None if in_force is None else in_force["reason"]),
         "steps": len(window),
         "recorded": bool(recorded),
     }
 
 
-def parse_json_text(value):
+def parse_json_text(value: Any) -> Any:
     """Return the JSON object or list in a text; any other value unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
@@ -165,31 +242,33 @@ def parse_json_text(value):
     return value
 
 
-def patterns(store, agent_id):
-    """The patterns recorded for the agent, newest first: each with when and how often."""
+def patterns(store: BestEffortDatastore, agent_id: str) -> list[RecordedPattern]:
+    """The patterns recorded for the agent, newest first."""
     require_identifier("agent_id", agent_id)
-    patterns_by_id = {}
-    for fact in _read_facts(store, agent_id):
-        if fact["event"] != "pattern":
-            continue
-        entry = patterns_by_id.setdefault(fact["pattern_id"], {"shown": fact, "seen": []})
-        entry["seen"].append(fact)
-    listing = []
-    for entry in patterns_by_id.values():
-        newest, occurrences = entry["shown"], entry["seen"]
-        public = {name: newest[name] for name in _PATTERN_FIELDS}
-        levels = Counter(fact["level"] for fact in occurrences)
-        # An episode leaves a fact for its warning and another for the loop.
-        public["occurrences"] = max(levels.values())
-        public["level"] = max(levels, key=LEVELS.index)
-        public.update(first_seen=occurrences[-1]["at"], last_seen=newest["at"])
-        listing.append(public)
+    # {pattern_id: [(seconds since the epoch, the pattern)], newest first}
+    patterns_by_id: dict[str, list[tuple[float, PatternPayload]]] = {}
+    for at, pattern in _read_facts(store, agent_id):
+        if pattern is not None:
+            patterns_by_id.setdefault(pattern["pattern_id"], []).append((at, pattern))
+    listing: list[RecordedPattern] = []
+    for occurrences in patterns_by_id.values():
+        last_seen, newest = occurrences[0]
+        levels = Counter(pattern["level"] for _, pattern in occurrences)
+        listing.append({
+            **newest,
+            # An episode leaves a fact for its warning and another for the loop.
+            "occurrences": max(levels.values()),
+            "level": max(levels, key=LEVELS.index),
+            "first_seen": occurrences[-1][0],
+            "last_seen": last_seen,
+        })
     return listing
 
 
-def agents(store):
+def agents(store: BestEffortDatastore) -> list[str]:
     """The names of agents with recorded patterns or resets. Reads at most MAX_PAGES pages."""
-    prefix, names = PREFIX + "loop.", set()
+    prefix = PREFIX + "loop."
+    names: set[str] = set()
     for page in range(MAX_PAGES):
         rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         names.update(decode_key_part(name[len(prefix):].split(".")[0]) for name, _ in rows)
@@ -198,7 +277,7 @@ def agents(store):
     return sorted(names)
 
 
-def reset(store, agent_id, now):
+def reset(store: BestEffortDatastore, agent_id: str, now: float) -> tuple[bool, bool]:
     """Reset the agent's window and end a pause by the detector. The recorded patterns stay.
 
     :returns: (whether the reset was recorded, whether there was such a pause).
@@ -210,21 +289,11 @@ def reset(store, agent_id, now):
     return bool(recorded), bool(pauses.resume(store, agent_id, now, actor=pauses.DETECTOR))
 
 
-_PATTERN_FIELDS = (
-    "pattern_id",
-    "kind",
-    "level",
-    "period",
-    "repeats",
-    "steps",
-    "actions",
-    "interrupted",
-)
 _MAX_ACTIONS = 20
 
 
-def _pattern_payload(agent_id, pattern):
-    """A pattern as it is stored and returned: names and numbers."""
+def _pattern_payload(agent_id: str, pattern: Pattern) -> PatternPayload:
+    """The pattern as it is stored and returned."""
     rotations = [
         pattern.signatures[n:] + pattern.signatures[:n] for n in range(len(pattern.signatures))
     ]
@@ -242,7 +311,7 @@ def _pattern_payload(agent_id, pattern):
     }
 
 
-def _reason(pattern):
+def _reason(pattern: PatternPayload) -> str:
     actions = ", ".join(pattern["actions"])
     template = {
         "identical": "%(actions)s was repeated %(repeats)d times with the same outcome",
@@ -255,31 +324,24 @@ def _reason(pattern):
     return template % dict(pattern, actions=actions)
 
 
-def _pause(store, agent_id, now, limits, reason, redactor):
-    """Pause the agent. Return the pause, or None if it could not be recorded."""
-    return pauses.pause(
-        store,
-        agent_id,
-        now,
-        "loop: " + reason,
-        limits.pause_seconds,
-        pauses.DETECTOR,
-        limits.probe_seconds,
-        redactor,
-    )
-
-
-def _record_pattern(store, agent_id, now, pattern, since):
+def _record_pattern(
+    store: BestEffortDatastore,
+    agent_id: str,
+    now: float,
+    pattern: PatternPayload,
+    since: list[_Fact],
+) -> None:
     """Record the pattern, once for each level that it reaches within a window."""
-    for fact in since:
-        same = fact["event"] == "pattern" and fact["pattern_id"] == pattern["pattern_id"]
-        if same and LEVELS.index(fact["level"]) >= LEVELS.index(pattern["level"]):
+    for _, earlier in since:
+        if earlier is None or earlier["pattern_id"] != pattern["pattern_id"]:
+            continue
+        if LEVELS.index(earlier["level"]) >= LEVELS.index(pattern["level"]):
             return
     value = json.dumps(dict(pattern, v=FORMAT_VERSION, event="pattern"), separators=(",", ":"))
     store.put(_prefix("loop", agent_id) + timestamp_key(now), value, TTL_SECONDS)
 
 
-def _progress(value):
+def _progress(value: object) -> Optional[float]:
     if value is None:
         return None
     try:
@@ -292,7 +354,9 @@ def _progress(value):
     return number
 
 
-def _window(store, prefix, start, own_key, step):
+def _window(
+    store: BestEffortDatastore, prefix: str, start: float, own_key: str, step: Step
+) -> list[Step]:
     """The stored steps with a key prefix since `start`, oldest first, and this step."""
     rows = store.list(prefix, limit=WINDOW_SIZE)
     steps = [_decode_step(key, value) for key, value in reversed(rows) if key != own_key]
@@ -301,7 +365,7 @@ def _window(store, prefix, start, own_key, step):
     ][1 - WINDOW_SIZE:] + [step]
 
 
-def _encode_step(step):
+def _encode_step(step: Step) -> str:
     # Unknown fields are omitted; a progress of 0 is not unknown.
     value = {
         key: field_value
@@ -312,7 +376,7 @@ def _encode_step(step):
     return json.dumps(dict(value, v=FORMAT_VERSION), separators=(",", ":"))
 
 
-def _decode_step(name, text):
+def _decode_step(name: str, text: str) -> Optional[Step]:
     timestamp = timestamp_of_key(name)
     try:
         fields = json.loads(text)
@@ -333,9 +397,9 @@ def _decode_step(name, text):
         return None
 
 
-def _read_facts(store, agent_id):
+def _read_facts(store: BestEffortDatastore, agent_id: str) -> list[_Fact]:
     """The agent's resets and patterns, newest first."""
-    facts = []
+    facts: list[_Fact] = []
     for name, text in store.list(_prefix("loop", agent_id)):
         timestamp = timestamp_of_key(name)
         try:
@@ -343,19 +407,36 @@ def _read_facts(store, agent_id):
             is_readable = fields["v"] == FORMAT_VERSION and fields["event"] in ("pattern", "reset")
             if timestamp is None or not is_readable:
                 raise ValueError("another format")
-            if fields["event"] == "pattern":
-                fields = dict({field: fields[field] for field in _PATTERN_FIELDS}, event="pattern")
-                if fields["level"] not in LEVELS:
-                    raise ValueError("unknown level")
-            facts.append(dict(fields, at=timestamp))
+            pattern = _decode_pattern(fields) if fields["event"] == "pattern" else None
+            facts.append(_Fact(timestamp, pattern))
         except (ValueError, KeyError, TypeError):
             unreadable.skip(name)
     return facts
 
 
-def _reset_at(facts):
-    return max((fact["at"] for fact in facts if fact["event"] == "reset"), default=0.0)
+def _decode_pattern(fields: Mapping[str, Any]) -> PatternPayload:
+    """The pattern in a fact's fields.
+
+    :raises KeyError: one is missing.
+    :raises ValueError: its level is unknown.
+    """
+    if fields["level"] not in LEVELS:
+        raise ValueError("unknown level")
+    return {
+        "pattern_id": fields["pattern_id"],
+        "kind": fields["kind"],
+        "level": fields["level"],
+        "period": fields["period"],
+        "repeats": fields["repeats"],
+        "steps": fields["steps"],
+        "actions": fields["actions"],
+        "interrupted": fields["interrupted"],
+    }
 
 
-def _prefix(kind, agent_id):
+def _reset_at(facts: list[_Fact]) -> float:
+    return max((fact.at for fact in facts if fact.pattern is None), default=0.0)
+
+
+def _prefix(kind: str, agent_id: str) -> str:
     return "%s%s.%s." % (PREFIX, kind, encode_key_part(agent_id))

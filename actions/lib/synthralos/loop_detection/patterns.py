@@ -7,10 +7,17 @@ that grows is evidence against a loop.
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Optional
 
-from synthralos.loop_detection.signature import jaccard, short_hash, word_set
+from synthralos.loop_detection.signature import Outcome, Step, jaccard, short_hash, word_set
 
+if TYPE_CHECKING:
+    from synthralos.loop_detection.detector import LoopDetectionConfig
+
+# How many steps, and how many whole cycles, a cycle needs.
+Rule = tuple[int, float]
 WINDOW_SIZE = 100
 LEVELS = NONE, WARN, CRITICAL = ("none", "warn", "critical")
 
@@ -33,8 +40,8 @@ class Pattern:
     period: int
     repeats: int
     steps: int
-    actions: tuple
-    signatures: tuple
+    actions: tuple[str, ...]
+    signatures: tuple[str, ...]
     interrupted: bool = False
 
 
@@ -59,19 +66,18 @@ _WAITING = word_set("await delay pause sleep wait waiting")
 _POLLING = _WAITING | word_set("check heartbeat monitor ping poll polling status watch")
 
 
-def detect(window, limits):
+def detect(window: Sequence[Step], limits: "LoopDetectionConfig") -> list[Pattern]:
     """Return the patterns in `window`, worst first.
 
-    :param window: Steps of an agent and task, oldest first.
-    :param limits: a LoopDetectionConfig.
+    :param window: of an agent and task, oldest first.
     """
     window = _after_last_progress(list(window)[-WINDOW_SIZE:])
-    patterns = [detector(window, limits) for detector in DETECTORS]
-    patterns = [pattern for pattern in patterns if pattern is not None]
+    results = [detector(window, limits) for detector in DETECTORS]
+    patterns = [pattern for pattern in results if pattern is not None]
     return sorted(patterns, key=lambda pattern: -LEVELS.index(pattern.level))
 
 
-def cycle(window, limits):
+def cycle(window: Sequence[Step], limits: "LoopDetectionConfig") -> Optional[Pattern]:
     """The same steps with the same outcomes, repeatedly: every period starting at 1.
 
     The shortest period wins: for steps that are all equal that is 1.
@@ -79,7 +85,7 @@ def cycle(window, limits):
     return _cycle(window, limits, _CYCLE_WARN, _CYCLE_CRITICAL)
 
 
-def interrupted_cycle(window, limits):
+def interrupted_cycle(window: Sequence[Step], limits: "LoopDetectionConfig") -> Optional[Pattern]:
     """A cycle with other steps in between, each of which occurred only once.
 
     At most _MAX_INTERRUPTIONS of all steps may be such, and it needs one repeat more than an
@@ -108,7 +114,7 @@ def interrupted_cycle(window, limits):
     return replace(pattern, interrupted=True)
 
 
-def similar(window, limits):
+def similar(window: Sequence[Step], limits: "LoopDetectionConfig") -> Optional[Pattern]:
     """Steps that ask the same in other words, and get the same output or nothing new.
 
     Counted back from the newest step to the last evidence of progress; other steps may lie between
@@ -116,7 +122,8 @@ def similar(window, limits):
     """
     if not window or window[-1].bare:
         return None
-    newest, members, other_count = window[-1], [], 0
+    newest, other_count = window[-1], 0
+    members: list[Step] = []
     for n in range(len(window) - 1, -1, -1):
         if similarity(newest, window[n]) >= limits.similarity_threshold and _has_same_output(
             newest, window[n], limits
@@ -134,12 +141,13 @@ def similar(window, limits):
     return _pattern("similar", level, 1, len(members), members[-1:], len(members))
 
 
-def no_progress(window, limits):
+def no_progress(window: Sequence[Step], limits: "LoopDetectionConfig") -> Optional[Pattern]:
     """Only steps that occurred before, with the same outcome as before, in any order.
 
     The non-contiguous case of a cycle. Steps without input and output count neither way.
     """
-    seen, stale = set(), []
+    seen: set[Outcome] = set()
+    stale: list[Step] = []
     for step in window:
         if step.bare:
             continue
@@ -150,7 +158,7 @@ def no_progress(window, limits):
     return _pattern("no_progress", level, 1, len(stale), list(distinct.values()), len(stale))
 
 
-def rate(window, limits):
+def rate(window: Sequence[Step], limits: "LoopDetectionConfig") -> Optional[Pattern]:
     """`max_iterations` steps within the time window, of which hardly any was new.
 
     originals: more than max_iterations records in the last 60 s, whatever they are. Here the
@@ -169,7 +177,7 @@ def rate(window, limits):
 DETECTORS = (cycle, interrupted_cycle, similar, no_progress, rate)
 
 
-def similarity(first, second):
+def similarity(first: Step, second: Step) -> float:
     """0 to 1: 0.6 for the same action on the same objects, and 0.4 times the share of common words.
 
     The weights are the originals' (0.6 same type, 0.4 ratio of the messages). The share of common
@@ -182,7 +190,7 @@ def similarity(first, second):
     return _SAME_ACTION_WEIGHT + (1 - _SAME_ACTION_WEIGHT) * jaccard(first.words, second.words)
 
 
-def _has_same_output(first, second, limits):
+def _has_same_output(first: Step, second: Step, limits: "LoopDetectionConfig") -> bool:
     if first.output == second.output:
         return True
     if first.output is None or second.output is None or first.output_shape != second.output_shape:
@@ -191,7 +199,7 @@ def _has_same_output(first, second, limits):
     return _SAME_ACTION_WEIGHT + (1 - _SAME_ACTION_WEIGHT) * words >= limits.similarity_threshold
 
 
-def _is_new_output(window, n, limits):
+def _is_new_output(window: Sequence[Step], n: int, limits: "LoopDetectionConfig") -> bool:
     """Whether step n's action has not returned this output before within the window."""
     step = window[n]
     before = (earlier for earlier in window[:n] if earlier.action == step.action)
@@ -200,7 +208,7 @@ def _is_new_output(window, n, limits):
     )
 
 
-def _is_novel(step, other_steps, limits):
+def _is_novel(step: Step, other_steps: Sequence[Step], limits: "LoopDetectionConfig") -> bool:
     """Whether no other step did the same action on the same objects with the same output."""
     return not any(
         (step.action, step.shape) == (other.action, other.shape) and
@@ -210,8 +218,10 @@ def _is_novel(step, other_steps, limits):
     )
 
 
-def _cycle(window, limits, warn, critical):
-    best = None
+def _cycle(
+    window: Sequence[Step], limits: "LoopDetectionConfig", warn: Rule, critical: Rule
+) -> Optional[Pattern]:
+    best: Optional[Pattern] = None
     outcomes = [step.outcome for step in window]
     for period in range(1, min(limits.max_pattern_length, len(window) // 2) + 1):
         matching = 0
@@ -235,25 +245,27 @@ def _cycle(window, limits, warn, critical):
     return best
 
 
-def _repeats_within(block):
+def _repeats_within(block: list[Outcome]) -> bool:
     """Whether the block consists of repeats of a shorter block, which is then the cycle."""
     shorter = [n for n in range(1, len(block) // 2 + 1) if len(block) % n == 0]
     return any(block == block[:n] * (len(block) // n) for n in shorter)
 
 
-def _required_steps(rule, period):
+def _required_steps(rule: Rule, period: int) -> int:
     """How many steps a cycle needs: `rule` is (minimum of steps, minimum of whole cycles)."""
     min_steps, cycles = rule
     return max(min_steps, math.ceil(cycles * period))
 
 
-def _level(count, warn, critical):
+def _level(count: int, warn: int, critical: int) -> str:
     if count >= critical:
         return CRITICAL
     return WARN if count >= warn else NONE
 
 
-def _pattern(kind, level, period, repeats, steps, length):
+def _pattern(
+    kind: str, level: str, period: int, repeats: int, steps: Sequence[Step], length: int
+) -> Optional[Pattern]:
     if level == NONE:
         return None
     signatures = tuple(short_hash("|".join(str(part) for part in step.outcome)) for step in steps)
@@ -265,7 +277,7 @@ def _pattern(kind, level, period, repeats, steps, length):
     return Pattern(kind, level, period, repeats, length, tuple(names), signatures)
 
 
-def _is_expected_repeat(steps, period):
+def _is_expected_repeat(steps: Sequence[Step], period: int) -> bool:
     """Whether these repeats may be intended.
 
     That applies to polling (by the words in the actions' names: all poll, or one waits), to steps
@@ -277,7 +289,7 @@ def _is_expected_repeat(steps, period):
         return True
     if _is_waiting(steps):
         return True
-    exact = {}
+    exact: dict[Outcome, set[str]] = {}
     for step in steps:
         exact.setdefault(step.outcome, set()).add(step.exact)
     if any(len(forms) > 1 for forms in exact.values()):
@@ -285,12 +297,12 @@ def _is_expected_repeat(steps, period):
     return period == 1 and _backs_off([step.at for step in steps])
 
 
-def _is_waiting(steps):
+def _is_waiting(steps: Sequence[Step]) -> bool:
     """Whether each step polls or says that it waits, and still waits for the same.
 
     An output with another id each time is no waiting: the same request created something again.
     """
-    waits = {}
+    waits: dict[Outcome, set[Optional[str]]] = {}
     for step in steps:
         if step.waiting is None and not _is_polling({step.action}):
             return False
@@ -298,7 +310,7 @@ def _is_waiting(steps):
     return all(len(forms) == 1 for forms in waits.values())
 
 
-def _is_polling(actions):
+def _is_polling(actions: Iterable[str]) -> bool:
     name_words = [
         set(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", action).lower()))
         for action in actions
@@ -308,7 +320,7 @@ def _is_polling(actions):
     )
 
 
-def _backs_off(times):
+def _backs_off(times: list[float]) -> bool:
     """Whether the waits grow like those of back-off with a jitter of 25 %.
 
     If waits double, the second is then at least 1.2 times the first, and no wait is shorter than
@@ -321,9 +333,10 @@ def _backs_off(times):
     return all(later >= 0.75 * earlier for earlier, later in zip(waits, waits[1:]))
 
 
-def _after_last_progress(window):
+def _after_last_progress(window: list[Step]) -> list[Step]:
     """The steps since the last one whose progress value exceeded all earlier ones."""
-    start, greatest = 0, None
+    start = 0
+    greatest: Optional[float] = None
     for n, step in enumerate(window):
         if step.progress is None:
             continue

@@ -15,15 +15,25 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Callable, Optional, Union
 
 from synthralos.core import bounded_json
 from synthralos.loop_detection import waiting
 from synthralos.loop_detection.waiting import snake_case
 
+# A text or a number in a JSON value.
+Leaf = Union[str, float]
+# A JSON value without what says nothing: an object is a tuple of (key, value), in order.
+Folded = Union[Leaf, None, list["Folded"], tuple[tuple[str, "Folded"], ...]]
+# The same as JSON, each text and number as a text.
+Canonical = Union[str, bool, None, list["Canonical"]]
+# (action, signature of the input, signature of the output or None if that is unknown).
+Outcome = tuple[str, str, Optional[str]]
 
-def word_set(text):
+
+def word_set(text: str) -> frozenset[str]:
     """The words of `text`, separated by spaces, as a frozenset."""
     return frozenset(text.split())
 
@@ -93,23 +103,28 @@ class Step:
     signature: str
     exact: str
     shape: str
-    words: tuple = ()
+    words: tuple[str, ...] = ()
     output: Optional[str] = None
     output_shape: Optional[str] = None
-    output_words: tuple = ()
+    output_words: tuple[str, ...] = ()
     progress: Optional[float] = None
     bare: bool = False
     waiting: Optional[str] = None
 
     @property
-    def outcome(self):
+    def outcome(self) -> Outcome:
         """The action, its input and its output: two steps with the same outcome are identical."""
         return self.action, self.signature, self.output
 
 
 def build_step(
-    timestamp, action, step_input=None, output=None, progress=None, compare_ids=True
-):
+    timestamp: float,
+    action: str,
+    step_input: Any = None,
+    output: Any = None,
+    progress: Optional[float] = None,
+    compare_ids: bool = True,
+) -> Step:
     """The Step in which the agent did `action` with `step_input` and got `output`.
 
     :param timestamp: seconds since the epoch.
@@ -123,13 +138,14 @@ def build_step(
         as_signature, as_shape = _as_output_signature, _as_output_shape
     normalized_input = _normalize(step_input, _ignored_keys(step_input).__contains__)
     signature = _fingerprint(normalized_input, as_signature)
-    output_signature, output_shape, output_words, waits_for = None, None, (), None
+    output_signature: Optional[str] = None
+    output_shape: Optional[str] = None
+    output_words: tuple[str, ...] = ()
+    waits_for: Optional[str] = None
     if output is not None:
         normalized_output = _normalize(output, _IGNORED_OUTPUT_KEYS.__contains__)
-        output_signature, output_shape = (
-            _fingerprint(normalized_output, _as_output_signature),
-            _fingerprint(normalized_output, _as_output_shape),
-        )
+        output_signature = _fingerprint(normalized_output, _as_output_signature)
+        output_shape = _fingerprint(normalized_output, _as_output_shape)
         output_words = _sketch(normalized_output)
         if waiting.says_waiting(step_input, output):
             lasting = _normalize(output, _is_ignored_while_waiting)
@@ -155,7 +171,7 @@ def build_step(
     )
 
 
-def jaccard(first, second):
+def jaccard(first: Iterable[str], second: Iterable[str]) -> float:
     """0 to 1: the share of common words of two sketches (Jaccard's index); 1 if both are empty."""
     union = sorted(set(first) | set(second))[:_SKETCH_SIZE]
     if not union:
@@ -163,11 +179,11 @@ def jaccard(first, second):
     return len(set(union) & set(first) & set(second)) / len(union)
 
 
-def short_hash(text):
+def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _ignored_keys(step_input):
+def _ignored_keys(step_input: Any) -> frozenset[str]:
     """The keys of an input that say nothing about what was requested."""
     keys = _CALL_KEYS | _THOUGHT_KEYS
     only_such_keys = isinstance(step_input, dict) and all(
@@ -176,11 +192,11 @@ def _ignored_keys(step_input):
     return _CALL_KEYS if only_such_keys else keys
 
 
-def _is_ignored_while_waiting(key):
+def _is_ignored_while_waiting(key: str) -> bool:
     return key in _IGNORED_OUTPUT_KEYS or waiting.is_time_counter(key)
 
 
-def _normalize(value, is_ignored, depth=0):
+def _normalize(value: Any, is_ignored: Callable[[str], bool], depth: int = 0) -> Folded:
     """`value` with its texts folded and without the fields whose key `is_ignored`.
 
     An object becomes a tuple of (key, value) in an order that does not depend on the input's.
@@ -203,12 +219,12 @@ def _normalize(value, is_ignored, depth=0):
     return _folded_text(value) if isinstance(value, str) else value
 
 
-def _fingerprint(folded, leaf):
+def _fingerprint(folded: Folded, leaf: Callable[[Leaf], str]) -> str:
     """The hash of a folded value, with every text and number as `leaf` returns it."""
     return short_hash(json.dumps(_canonical(folded, leaf), separators=(",", ":")))
 
 
-def _canonical(folded, leaf):
+def _canonical(folded: Folded, leaf: Callable[[Leaf], str]) -> Canonical:
     if isinstance(folded, tuple):
         return ["object", [[key, _canonical(item, leaf)] for key, item in folded]]
     if isinstance(folded, list):
@@ -218,11 +234,11 @@ def _canonical(folded, leaf):
     return ("t:" if isinstance(folded, str) else "n:") + leaf(folded)
 
 
-def _verbatim(leaf):
+def _verbatim(leaf: Leaf) -> str:
     return leaf if isinstance(leaf, str) else _number(leaf)
 
 
-def _as_signature(leaf):
+def _as_signature(leaf: Leaf) -> str:
     if not isinstance(leaf, str):
         return "#" if _is_epoch(leaf) else _number(leaf)
     if leaf.isascii() and leaf.isdigit() and len(leaf) <= 19 and _is_epoch(int(leaf)):
@@ -230,63 +246,63 @@ def _as_signature(leaf):
     return leaf if len(leaf) < 8 else _TIME.sub("<time>", leaf)
 
 
-def _is_epoch(number):
+def _is_epoch(number: float) -> bool:
     return any(_EPOCH[0] * unit <= number < _EPOCH[1] * unit for unit in _EPOCH_UNITS)
 
 
-def _as_output_signature(leaf):
+def _as_output_signature(leaf: Leaf) -> str:
     if not isinstance(leaf, str):
         return "#" if abs(leaf) >= _MAX_INTEGER else _number(leaf)
     return _without_ids(leaf, "<time>", "<id>")
 
 
-def _as_output_shape(leaf):
+def _as_output_shape(leaf: Leaf) -> str:
     return _shape(leaf, _as_output_signature(leaf))
 
 
-def _as_waiting_signature(leaf):
+def _as_waiting_signature(leaf: Leaf) -> str:
     return waiting.without_durations(_as_output_signature(leaf))
 
 
-def _as_waiting(leaf):
+def _as_waiting(leaf: Leaf) -> str:
     return waiting.without_durations(_as_signature(leaf))
 
 
-def _without_numbers(leaf):
+def _without_numbers(leaf: Leaf) -> str:
     if not isinstance(leaf, str) or leaf.isdigit():
         return "#"
     return _as_signature(leaf)
 
 
-def _as_shape(leaf):
+def _as_shape(leaf: Leaf) -> str:
     signature = _as_signature(leaf)
     if not isinstance(leaf, str) or not _is_text(leaf):
         return signature
     return "%s %s" % (_shape(leaf, signature), " ".join(_ID.findall(signature)))
 
 
-def _shape(leaf, signature):
+def _shape(leaf: Leaf, signature: str) -> str:
     """The shape of a leaf: its signature, or of free text its numbers."""
     if not isinstance(leaf, str) or not _is_text(leaf):
         return signature
     return "<text %s>" % " ".join(_NUMBER.findall(signature))
 
 
-def _without_ids(text, time, name):
+def _without_ids(text: str, time: str, name: str) -> str:
     # Ids and times are longer and contain a digit; most texts do not.
     if len(text) < 8 or _NUMBER.search(text) is None:
         return text
     return _ID.sub(name, _TIME.sub(time, text))
 
 
-def _number(number):
+def _number(number: float) -> str:
     if isinstance(number, float) and math.isfinite(number) and number.is_integer():
         number = int(number)
     # Hexadecimal: Python refuses the decimal digits of a very large integer.
     return format(number, "x") if isinstance(number, int) else repr(number)
 
 
-def _folded_text(text):
+def _folded_text(text: str) -> str:
     """`text` without differences of case, width and white space; the rest of long text as hash."""
     remainder = text[_MAX_TEXT_CHARS:]
     text = text[:_MAX_TEXT_CHARS]
@@ -296,18 +312,18 @@ def _folded_text(text):
     return "%s %s" % (text, short_hash(remainder)) if remainder else text
 
 
-def _is_text(folded):
+def _is_text(folded: str) -> bool:
     return " " in folded or _UNSPACED.search(folded) is not None
 
 
-def _sketch(folded):
+def _sketch(folded: Folded) -> tuple[str, ...]:
     """The _SKETCH_SIZE smallest hashes of the words in a folded value's free texts, in order."""
-    words = set()
+    words: set[str] = set()
     _collect(folded, words)
     return tuple(sorted(short_hash(word)[:8] for word in words)[:_SKETCH_SIZE])
 
 
-def _collect(folded, words):
+def _collect(folded: Folded, words: set[str]) -> None:
     if isinstance(folded, tuple):
         for _, item in folded:
             _collect(item, words)
@@ -322,7 +338,7 @@ def _collect(folded, words):
                 words.add(_stem(word))
 
 
-def _stem(word):
+def _stem(word: str) -> str:
     for ending in ("ing", "ed", "s"):
         if len(word) > len(ending) + 3 and word.endswith(ending):
             word = word[: -len(ending)]
@@ -330,7 +346,7 @@ def _stem(word):
     return word[:-1] if len(word) > 4 and word.endswith("e") else word
 
 
-def _is_empty_result(output):
+def _is_empty_result(output: Any) -> bool:
     """Whether the output contains an empty list, and no list that is not empty.
 
     An empty list under one of _ERROR_KEYS does not count.

@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
 
 from dataclasses import dataclass
+from typing import Any, Union
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 # Seconds. Runs take from 5 s to an hour, attempts from milliseconds to a minute.
@@ -30,19 +31,27 @@ class Family:
     name: str
     type: str
     help: str
-    labels: tuple = ()
-    buckets: tuple = ()
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
 
-def _counter(name, help_text, *labels):
+# A number; of a histogram [count, sum, counts]: the counts are per bucket, not cumulative, and the
+# last one is that of +Inf.
+Value = Union[float, list[Any]]
+# {label values: value}
+Series = dict[tuple[str, ...], Value]
+SeriesByFamily = dict[Family, Series]
+
+
+def _counter(name: str, help_text: str, *labels: str) -> Family:
     return Family(name, COUNTER, help_text, labels)
 
 
-def _gauge(name, help_text, *labels):
+def _gauge(name: str, help_text: str, *labels: str) -> Family:
     return Family(name, GAUGE, help_text, labels)
 
 
-def _histogram(name, help_text, buckets, *labels):
+def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Family:
     return Family(name, HISTOGRAM, help_text, labels, buckets)
 
 

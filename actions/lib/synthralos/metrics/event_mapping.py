@@ -1,18 +1,21 @@
 """Maps one event of a run to metric updates: a pure function."""
 
-from synthralos.metrics import definitions as f
+from collections.abc import Iterator
+from typing import Any
 
+from synthralos.metrics import definitions as f
+from synthralos.storage.run_summaries import RunFacts
+
+# (family, label values, number); a histogram observes the number. What is neither a text nor a
+# number is for the totals to bound or to leave out.
+Update = tuple[f.Family, tuple[object, ...], object]
 NONE = "none"
 SUCCESS, FAILURE = "success", "failure"
 _CHAT = "chat"
 
 
-def updates_for(event):
-    """Yield the metric updates of an event.
-
-    :param event: an event of run_summaries: a start, an end, or calls alone.
-    :returns: yields (Family, label values, number); a histogram observes the number.
-    """
+def updates_for(event: RunFacts) -> Iterator[Update]:
+    """Yield the metric updates of an event: a start, an end, or calls alone."""
     kind, workflow = event.get("kind"), event.get("workflow")
     if kind == "start":
         yield f.STARTED, (workflow,), 1
@@ -23,7 +26,7 @@ def updates_for(event):
     yield from _llm(event)
 
 
-def _end(event, workflow):
+def _end(event: RunFacts, workflow: object) -> Iterator[Update]:
     failure_type = event.get("failure_type") or NONE
     outcome = event.get("end") or event.get("outcome")
     if event.get("outcome") == "recovered":
@@ -41,14 +44,15 @@ def _end(event, workflow):
         yield f.TRANSITIONS, (workflow, from_state, to_state), count
 
 
-def _attempts(event, workflow):
+def _attempts(event: RunFacts, workflow: object) -> Iterator[Update]:
     for target in _list(event.get("skipped")):
         yield f.SKIPPED, (workflow, target), 1
     targets = _list(event.get("targets"))
     causes, millis = _list(event.get("causes")), _list(event.get("latency_ms"))
     if not len(targets) == len(causes) == len(millis):
         return
-    agent, last_causes = event.get("agent"), {}
+    agent = event.get("agent")
+    last_causes: dict[Any, Any] = {}
     for n, (target, cause, milliseconds) in enumerate(zip(targets, causes, millis)):
         seconds = milliseconds / 1000.0 if isinstance(milliseconds, (int, float)) else None
         yield f.ATTEMPTS, (workflow, target), 1
@@ -65,7 +69,7 @@ def _attempts(event, workflow):
         last_causes[target] = cause or NONE
 
 
-def _llm(event):
+def _llm(event: RunFacts) -> Iterator[Update]:
     for call in _list(event.get("llm")):
         if not isinstance(call, list) or len(call) != 7:
             continue
@@ -84,9 +88,9 @@ def _llm(event):
             yield f.LLM_COST, (provider, model, event.get("currency") or "USD"), cost
 
 
-def _list(value):
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _mapping(value):
+def _mapping(value: object) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}

@@ -1,11 +1,16 @@
 """`metrics.get`: the totals and the current values, as Prometheus text or as JSON."""
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Optional
+
 from synthralos.calls import provider_accounts
 from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part
 from synthralos.metrics import definitions as f
 from synthralos.metrics import prometheus_text, totals_store
+from synthralos.metrics.config import MetricsConfig
+from synthralos.metrics.definitions import Series, SeriesByFamily
 from synthralos.metrics.totals import Totals
 from synthralos.sensing.sensor_state import note_of
 from synthralos.sensing.sensor_status import (
@@ -16,36 +21,45 @@ from synthralos.sensing.sensor_status import (
 )
 from synthralos.storage import run_summaries
 from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.storage.datastore import PREFIX, require_available
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore, require_available
+from synthralos.storage.run_summaries import RunFacts
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 PROMETHEUS, JSON = FORMATS = ("prometheus", "json")
 WINDOW_SECONDS, WINDOW_NAME = 3600, "1h"
 
 
-def metrics_report(env, config, form, prefix=None, labels=None):
+def metrics_report(
+    env: "Environment",
+    config: MetricsConfig,
+    form: str,
+    prefix: Optional[str] = None,
+    labels: Optional[Mapping[str, str]] = None,
+) -> dict[str, Any]:
     """Build the result of metrics.get.
 
     :param form: one of FORMATS.
     :param prefix: only metrics whose names begin with it.
     :param labels: {label: value}: only series with these labels.
+    :returns: {summary, format, and metrics [Metric] or text}.
     :raises DatastoreUnavailable: the datastore is unavailable. A counter that cannot be read is not
         a counter of 0.
     """
     selected = _filtered(current_series(env, config), prefix or "", labels or {})
     count = sum(len(series) for series in selected.values())
     metric_count = sum(bool(series) for series in selected.values())
-    result = {"summary": "%d series of %d metrics" % (count, metric_count), "format": form}
+    result: dict[str, Any] = {
+        "summary": "%d series of %d metrics" % (count, metric_count), "format": form
+    }
     if form == JSON:
         return dict(result, metrics=prometheus_text.to_json(selected))
     return dict(result, text=prometheus_text.to_prometheus_text(selected))
 
 
-def current_series(env, config):
-    """Return all series.
-
-    :param config: a MetricsConfig.
-    :returns: {Family: {label values: value}}.
-    """
+def current_series(env: "Environment", config: MetricsConfig) -> SeriesByFamily:
+    """Return all series."""
     state = totals_store.load(env.store)
     series = dict(Totals(state.totals).series)
     series[f.BREAKER] = _breakers(env)
@@ -59,12 +73,11 @@ def current_series(env, config):
     return series
 
 
-def _sensor_series(store, now):
-    """Series of the sensors whose last status note is at most a day old.
-
-    :returns: {Family: {(sensor,): value}}.
-    """
-    connected, last_seen, retries = {}, {}, {}
+def _sensor_series(store: BestEffortDatastore, now: float) -> SeriesByFamily:
+    """Series of the sensors whose last status note is at most a day old."""
+    connected: Series = {}
+    last_seen: Series = {}
+    retries: Series = {}
     for name, text in store.list(PREFIX + "sensor."):
         sensor = decode_key_part(name[len(PREFIX + "sensor."):])
         note = note_of(text) if sensor.endswith(STATUS_SUFFIX) else None
@@ -86,12 +99,12 @@ def _sensor_series(store, now):
     }
 
 
-def _number(value):
+def _number(value: object) -> float:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
 
 
-def _breakers(env):
-    states = {}
+def _breakers(env: "Environment") -> Series:
+    states: Series = {}
     for names in targets_by_kind(env.settings).values():
         for name in names:
             current_state = env.ledger.breaker_state(name).state
@@ -101,11 +114,11 @@ def _breakers(env):
     return states
 
 
-def _accounts(env):
-    """Return the series of ACCOUNT_RESTING and ACCOUNT_RESTS_UNTIL, {(provider, account): value}.
-    """
+def _accounts(env: "Environment") -> tuple[Series, Series]:
+    """Return the series of ACCOUNT_RESTING and ACCOUNT_RESTS_UNTIL."""
     accounts = provider_accounts.list_accounts(env.settings.providers, env.account_memory)
-    resting, until = {}, {}
+    resting: Series = {}
+    until: Series = {}
     for account in accounts:
         labels = (account.provider, account.name)
         resting[labels] = int(account.failure is not None)
@@ -114,14 +127,14 @@ def _accounts(env):
     return resting, until
 
 
-def _recent_runs(env):
+def _recent_runs(env: "Environment") -> tuple[Series, Series]:
     """Count the runs of the last WINDOW_SECONDS by workflow.
 
-    :returns: ({(workflow, window): count}, {(workflow, window): ratio of successes, 0 to 1}). A
-        failed run that was made good later does not count for the ratio.
+    :returns: (the counts, the ratios of successes, 0 to 1). A failed run that was made good later
+        does not count for the ratio.
     """
     summaries = list(run_summaries.summaries_since(env.store, env.now() - WINDOW_SECONDS))
-    run_counts = _counts_by_workflow(summaries)
+    run_counts: Series = dict(_counts_by_workflow(summaries))
     open_counts = _counts_by_workflow(run_summaries.open_runs(summaries))
     recovered = [run for run in summaries if run.get("outcome") == "recovered"]
     success_counts = _counts_by_workflow(recovered)
@@ -130,8 +143,8 @@ def _recent_runs(env):
     }
 
 
-def _counts_by_workflow(summaries):
-    counts = {}
+def _counts_by_workflow(summaries: Iterable[RunFacts]) -> dict[tuple[str, ...], int]:
+    counts: dict[tuple[str, ...], int] = {}
     for run in summaries:
         workflow = run.get("workflow")
         if isinstance(workflow, str) and not run.get("alone"):
@@ -140,7 +153,7 @@ def _counts_by_workflow(summaries):
     return counts
 
 
-def _filtered(series, prefix, labels):
+def _filtered(series: SeriesByFamily, prefix: str, labels: Mapping[str, str]) -> SeriesByFamily:
     label_names = {label for family in series for label in family.labels}
     for label in labels:
         if label not in label_names:
@@ -155,6 +168,6 @@ def _filtered(series, prefix, labels):
     }
 
 
-def _has_labels(family, values, labels):
+def _has_labels(family: f.Family, values: tuple[str, ...], labels: Mapping[str, str]) -> bool:
     series_labels = dict(zip(family.labels, values))
     return all(series_labels.get(label) == value for label, value in labels.items())

@@ -11,12 +11,19 @@ and totals_store.save rejects concurrent writes.
 """
 
 import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Callable, Optional, TypedDict
 
 from synthralos.metrics import definitions, totals_store
-from synthralos.metrics.pushgateway import push
+from synthralos.metrics.config import MetricsConfig
+from synthralos.metrics.pushgateway import PushResult, push
 from synthralos.metrics.totals import Totals
+from synthralos.metrics.totals_store import StoredTotals
 from synthralos.storage import locks, run_summaries
-from synthralos.storage.datastore import require_available
+from synthralos.storage.datastore import BestEffortDatastore, require_available
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 # Shorter than locks.LOCK_TTL_SECONDS: nothing may be written once the lock has expired.
 WORK_SECONDS = 60.0
@@ -24,24 +31,47 @@ REMEMBERED = 1000
 BUSY = "another roll-up is at work; it counts what there is"
 
 
-def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
+class Counts(TypedDict):
+    """How many events were counted, had been counted before, or cannot be read; whether some are
+    left to be counted, and whether another roll-up is at work.
+    """
+
+    counted: int
+    duplicates: int
+    unreadable: int
+    left: bool
+    busy: bool
+
+
+class RollUp(Counts):
+    """The result of a roll-up. `push`: None where nothing was pushed."""
+
+    summary: str
+    push: Optional[PushResult]
+
+
+def roll_up(
+    env: "Environment",
+    config: MetricsConfig,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> RollUp:
     """Count all new events and push the metrics.
 
-    :param config: a MetricsConfig.
-    :returns: {summary, counted, duplicates, unreadable, left, busy, push}: `left` is whether events
-        remain to be counted; `push` is the result of pushgateway.push.
     :raises DatastoreUnavailable: the datastore is unavailable. What was counted stays counted, and
         the next roll-up counts the remaining events.
     """
-    counts = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
+    counts: Counts = {
+        "counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False
+    }
     with locks.try_lock(env.store, "roll_up", env.now, sleep) as is_acquired:
         require_available(env.store)
         if not is_acquired:
-            return dict(counts, summary=BUSY, busy=True, push=None)
+            return {**counts, "summary": BUSY, "busy": True, "push": None}
         try:
             _process_pages(env, config, counts, monotonic() + WORK_SECONDS, monotonic)
         except totals_store.ConcurrentWrite:
-            return dict(counts, summary=BUSY, busy=True, push=None)
+            return {**counts, "summary": BUSY, "busy": True, "push": None}
     push_result = push(env, config)
     summary = "%(counted)d events counted" % counts
     if counts["left"]:
@@ -50,10 +80,16 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
         summary += (
             "; pushed" if push_result["pushed"] else "; not pushed: %s" % push_result["error"]
         )
-    return dict({"summary": summary}, **counts, push=push_result)
+    return {"summary": summary, **counts, "push": push_result}
 
 
-def _process_pages(env, config, counts, deadline, monotonic):
+def _process_pages(
+    env: "Environment",
+    config: MetricsConfig,
+    counts: Counts,
+    deadline: float,
+    monotonic: Callable[[], float],
+) -> None:
     store, state = env.store, totals_store.load(env.store)
     totals = load_totals(env, config, state)
     _delete_pending(store, state)
@@ -73,7 +109,7 @@ def _process_pages(env, config, counts, deadline, monotonic):
     totals_store.save(store, state)
 
 
-def load_totals(env, config, state):
+def load_totals(env: "Environment", config: MetricsConfig, state: StoredTotals) -> Totals:
     """Return the stored totals, with the limits of the configuration."""
     return Totals(
         state.totals,
@@ -85,7 +121,9 @@ def load_totals(env, config, state):
     )
 
 
-def _count_page(totals, state, rows, counts):
+def _count_page(
+    totals: Totals, state: StoredTotals, rows: Iterable[tuple[str, str]], counts: Counts
+) -> None:
     recent_keys, counted = set(state.recent), 0
     for name, text in rows:
         state.pending.append(name)
@@ -104,7 +142,7 @@ def _count_page(totals, state, rows, counts):
     counts["counted"] += counted
 
 
-def _delete_pending(store, state):
+def _delete_pending(store: BestEffortDatastore, state: StoredTotals) -> None:
     for name in state.pending:
         store.delete(name)
         require_available(store)

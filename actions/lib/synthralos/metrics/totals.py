@@ -8,9 +8,19 @@ replaced, new agents count as `other`, so no count disappears before it could be
 """
 
 import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Optional
 
 from synthralos.metrics import event_mapping
-from synthralos.metrics.definitions import BY_NAME, HISTOGRAM, TOTALS
+from synthralos.metrics.definitions import (
+    BY_NAME,
+    HISTOGRAM,
+    TOTALS,
+    Family,
+    SeriesByFamily,
+    Value,
+)
+from synthralos.storage.run_summaries import RunFacts
 
 OTHER = "other"
 MAX_LABEL_CHARS = 128
@@ -35,28 +45,35 @@ class Totals:
     :param idle_seconds: seconds without a count after which an agent may be replaced; None for
         never.
     :ivar seen: the updated times, for the next Totals.
-    :ivar series: {Family: {label values: number or [count, sum, counts]}}.
     """
 
     def __init__(
-        self, stored=None, max_values=None, reserved=None, seen=None, now=0.0, idle_seconds=None
-    ):
-        self.series = {family: {} for family in TOTALS}
+        self,
+        stored: Optional[Mapping[str, Any]] = None,
+        max_values: Optional[Mapping[str, int]] = None,
+        reserved: Optional[Mapping[str, Collection[str]]] = None,
+        seen: Optional[Mapping[str, float]] = None,
+        now: float = 0.0,
+        idle_seconds: Optional[float] = None,
+    ) -> None:
+        self.series: SeriesByFamily = {family: {} for family in TOTALS}
         self._max_values = dict(MAX_LABEL_VALUES, **(max_values or {}))
         self._reserved = reserved or {}
-        self._values = {label: set() for label in MAX_LABEL_VALUES}
+        self._values: dict[str, set[str]] = {label: set() for label in MAX_LABEL_VALUES}
         self._now, self._idle_seconds = now, idle_seconds
         for name, rows in (stored or {}).items():
             family = BY_NAME.get(name)
             # Metrics and buckets of another version of the pack are skipped.
-            for labels, value in rows if family in self.series else ():
+            if family is None or family not in self.series:
+                continue
+            for labels, value in rows:
                 if len(labels) == len(family.labels) and _fits(family, value):
                     self.series[family][tuple(labels)] = value
                     self._remember(family, labels)
         # An agent without a known time counts as idle.
         self.seen = {agent: (seen or {}).get(agent, 0.0) for agent in self._values["agent"]}
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, list[Any]]:
         """Return {name: [[label values, value]]}, which JSON can hold."""
         return {
             family.name: [[list(labels), value] for labels, value in sorted(series.items())]
@@ -64,31 +81,35 @@ class Totals:
             if series
         }
 
-    def count_event(self, event):
+    def count_event(self, event: RunFacts) -> None:
         """Add an event of run_summaries."""
         for family, labels, value in event_mapping.updates_for(event):
             self.observe(family, labels, value)
 
-    def observe(self, family, labels, value):
+    def observe(self, family: Family, labels: Iterable[object], value: object) -> None:
         """Add `value` to a counter or observe it; anything but a finite number >= 0 is ignored."""
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
             return
-        labels = tuple(
+        if not math.isfinite(value) or value < 0:
+            return
+        bounded_labels = tuple(
             self._bounded_label(label, label_value)
             for label, label_value in zip(family.labels, labels)
         )
         series = self.series[family]
-        if family.type != HISTOGRAM:
-            series[labels] = series.get(labels, 0) + value
+        initial: Value = 0
+        if family.type == HISTOGRAM:
+            initial = [0, 0, [0] * (len(family.buckets) + 1)]
+        histogram = series.setdefault(bounded_labels, initial)
+        if not isinstance(histogram, list):
+            series[bounded_labels] = histogram + value
             return
-        histogram = series.setdefault(labels, [0, 0, [0] * (len(family.buckets) + 1)])
         bucket = sum(value > bound for bound in family.buckets)
         histogram[0] += 1
         histogram[1] += value
         histogram[2][bucket] += 1
 
-    def _bounded_label(self, label, value):
+    def _bounded_label(self, label: str, value: object) -> str:
         if not isinstance(value, str) or len(value) > MAX_LABEL_CHARS:
             return OTHER
         known_values = self._values[label]
@@ -102,7 +123,7 @@ class Totals:
             self.seen[value] = max(self._now, self.seen.get(value, 0.0))
         return value
 
-    def _has_room(self, label, value):
+    def _has_room(self, label: str, value: str) -> bool:
         reserved = self._reserved.get(label, ())
         if value in reserved:
             return True
@@ -112,7 +133,7 @@ class Totals:
             return True
         return label == "agent" and bool(bounded) and self._give_way(bounded)
 
-    def _give_way(self, agents):
+    def _give_way(self, agents: Collection[str]) -> bool:
         """Drop the agent that has been idle for longest, if that is long enough."""
         oldest = min(agents, key=lambda agent: (self.seen[agent], agent))
         if self._idle_seconds is None or self._now - self.seen[oldest] < self._idle_seconds:
@@ -126,13 +147,13 @@ class Totals:
         del self.seen[oldest]
         return True
 
-    def _remember(self, family, labels):
+    def _remember(self, family: Family, labels: Iterable[str]) -> None:
         for label, value in zip(family.labels, labels):
             if value != OTHER:
                 self._values[label].add(value)
 
 
-def _fits(family, value):
+def _fits(family: Family, value: object) -> bool:
     if family.type != HISTOGRAM:
         return isinstance(value, (int, float))
     return isinstance(value, list) and len(value) == 3 and len(value[2]) == len(family.buckets) + 1

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from synthralos.core.errors import InvalidInput
-from synthralos.storage.datastore import PREFIX, require_available
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore, require_available
 from synthralos.storage.keyspace import lifetime_of
 
 KEY = PREFIX + "totals"
@@ -18,7 +18,7 @@ TTL_SECONDS = lifetime_of("totals")
 class StoredTotals:
     """The stored state of the roll-up.
 
-    :ivar totals: totals.Totals as a mapping.
+    :ivar totals: as Totals.as_dict returns them.
     :ivar pending: keys of events that have been counted but perhaps not deleted yet.
     :ivar recent: keys of the events counted last, newest last; they are not counted again.
     :ivar rolled_up_at: end of the last successful roll-up, seconds since the epoch, or None.
@@ -26,11 +26,11 @@ class StoredTotals:
     :ivar text: the value in the datastore as it was read or written, or None.
     """
 
-    totals: dict = field(default_factory=dict)
-    pending: list = field(default_factory=list)
-    recent: list = field(default_factory=list)
+    totals: dict[str, list[Any]] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
+    recent: list[str] = field(default_factory=list)
     rolled_up_at: Optional[float] = None
-    seen: dict = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
     text: Optional[str] = None
 
 
@@ -38,7 +38,7 @@ class ConcurrentWrite(Exception):
     """Another roll-up has written the totals since they were read."""
 
 
-def load(store):
+def load(store: BestEffortDatastore) -> StoredTotals:
     """Read the stored totals; empty ones if nothing is stored.
 
     :raises DatastoreUnavailable: the datastore is unavailable.
@@ -59,7 +59,7 @@ def load(store):
         raise InvalidInput(KEY, None, "cannot be read by this version", hint) from error
 
 
-def save(store, stored):
+def save(store: BestEffortDatastore, stored: StoredTotals) -> None:
     """Overwrite the stored totals.
 
     :raises ConcurrentWrite: they have changed since they were read.
@@ -82,7 +82,7 @@ def save(store, stored):
     stored.text = text
 
 
-def _text(store):
+def _text(store: BestEffortDatastore) -> Optional[str]:
     text = store.get(KEY)
     require_available(store)
     return text

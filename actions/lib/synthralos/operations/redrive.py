@@ -63,6 +63,7 @@ class Plan:
 
     :ivar run: the execution id of the redrive.
     :ivar started: when it began, and `deadline` by when it ends; seconds since the epoch.
+    :ivar is_automatic: whether a rule has started it: it goes on as long as the mode is `act`.
     """
 
     run: str
@@ -73,6 +74,7 @@ class Plan:
     skipped: list[SkippedRun]
     over_limit: int
     truncated: bool
+    is_automatic: bool = False
 
     def seal(self, env: Environment) -> str:
         """Return the case that names the stored plan."""
@@ -82,6 +84,7 @@ class Plan:
             "candidates": [candidate.as_dict() for candidate in self.candidates],
             "skipped": [run.as_dict() for run in self.skipped],
             "over_limit": self.over_limit, "truncated": self.truncated,
+            "is_automatic": self.is_automatic,
         }
         seconds = int(max(self.deadline - env.now(), 0)) + sealing.BODY_TTL_SECONDS
         return sealing.seal(content, env.store, _plan_key(self.run), 0, seconds)
@@ -106,6 +109,7 @@ class Plan:
             skipped=[SkippedRun(**fields) for fields in content["skipped"]],
             over_limit=content["over_limit"],
             truncated=content["truncated"],
+            is_automatic=content["is_automatic"],
         )
 
 
@@ -160,6 +164,7 @@ def begin(
         skipped=selection.skipped,
         over_limit=selection.over_limit,
         truncated=selection.truncated,
+        is_automatic=is_automatic,
     )
     summary = "%d runs are started again, at most %d a minute" % (
         len(plan.candidates), request.per_minute
@@ -186,7 +191,11 @@ def finish(env: Environment, plan: Plan, ended_as: Optional[str] = None) -> Resu
     """
     runs = _own_runs(_refresh(env, _recent_runs(env, plan)), plan)
     runs = [_unknown_if_unfound(env, run) for run in runs]
-    remaining = _remaining(plan, runs)
+    remaining, held_back = _by_mode(env, plan, _remaining(plan, runs))
+    skipped = plan.skipped + [
+        SkippedRun(entry.run, entry.workflow, entry.cause, redrive_automatic.NOT_IN_MODE)
+        for entry in held_back
+    ]
     health = RedriveHealth(env, plan.started, runs)
     reasons = list(dict.fromkeys(filter(None, map(health.is_down, remaining))))
     if remaining and not reasons and _was_ended_by_a_round(env, plan):
@@ -202,7 +211,7 @@ def finish(env: Environment, plan: Plan, ended_as: Optional[str] = None) -> Resu
         stopped=stopped,
         runs=runs,
         remaining=remaining,
-        skipped=plan.skipped,
+        skipped=skipped,
         over_limit=plan.over_limit,
         truncated=plan.truncated,
     )
@@ -246,11 +255,13 @@ class _Round:
             return _finish(case, cursor, "its time is up")
         started = self._start_runs()
         own = _own_runs(self._runs, plan)
-        remaining = _remaining(plan, own)
+        remaining, held_back = _by_mode(env, plan, _remaining(plan, own))
         at_work = [run for run in own if redrive_health.is_at_work(run)]
         open_candidates = [entry for entry in remaining if self._health.is_down(entry) is None]
         if not at_work and not open_candidates:
             reason = "the targets fail again" if remaining else "every run has ended"
+            if held_back and not remaining:
+                reason = "the mode is no longer act"
             return _finish(case, cursor, reason)
         counts = (started, len(at_work), len(remaining))
         summary = "%d started, %d at work, %d remaining" % counts
@@ -259,7 +270,8 @@ class _Round:
     def _start_runs(self) -> int:
         """Start the runs that may be started now, and return how many there were."""
         env, plan, started = self._env, self._plan, 0
-        for candidate in _remaining(plan, _own_runs(self._runs, plan)):
+        remaining, _ = _by_mode(env, plan, _remaining(plan, _own_runs(self._runs, plan)))
+        for candidate in remaining:
             if started >= batch_size(plan.request.per_minute) or env.now() >= plan.deadline:
                 break
             if not self._has_rate():
@@ -401,6 +413,19 @@ def _own_runs(runs: list[RedrivenRun], plan: Plan) -> list[RedrivenRun]:
 def _remaining(plan: Plan, own: list[RedrivenRun]) -> list[Candidate]:
     handled = {run.lineage for run in own}
     return [candidate for candidate in plan.candidates if candidate.lineage not in handled]
+
+
+def _by_mode(
+    env: Environment, plan: Plan, remaining: list[Candidate]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Return those that may be started now, and those that the mode holds back: whoever goes down
+    stops what a rule has begun. A redrive that a person has started goes on.
+    """
+    if not plan.is_automatic or not remaining:
+        return remaining, []
+    workflows = redrive_automatic.workflows_in_act(env, {entry.workflow for entry in remaining})
+    allowed = [entry for entry in remaining if entry.workflow in workflows]
+    return allowed, [entry for entry in remaining if entry.workflow not in workflows]
 
 
 def _settle_unknown(env: Environment) -> None:

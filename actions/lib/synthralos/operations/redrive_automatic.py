@@ -6,6 +6,7 @@ not use up a failed run: a model by a request of a few words, a platform and a r
 of `pack.check`. The first run after that is one alone, as in each redrive.
 """
 
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from synthralos.automation import config as automation_config
@@ -26,6 +27,7 @@ from synthralos.operations import (
     self_check,
 )
 from synthralos.operations.redrive_selection import Candidate, Selection, SkippedRun
+from synthralos.runtime import run_parameters
 from synthralos.runtime.environment import Environment
 from synthralos.storage import circuit_breaker, redrives
 from synthralos.storage.outcome_ledger import Outcome
@@ -52,7 +54,7 @@ def admit(env: Environment, selection: Selection, is_dry_run: bool) -> bool:
     """
     if is_dry_run or not selection.candidates:
         return is_dry_run
-    allowed = _workflows_in_act(env, selection)
+    allowed = workflows_in_act(env, {entry.workflow for entry in selection.candidates})
     if not allowed:
         return True
     _keep(selection, lambda entry: None if entry.workflow in allowed else NOT_IN_MODE)
@@ -88,11 +90,17 @@ def _keep(selection: Selection, reason_of: Any) -> None:
     selection.candidates = candidates
 
 
-def _workflows_in_act(env: Environment, selection: Selection) -> set[str]:
+def workflows_in_act(env: Environment, workflows: Iterable[str]) -> set[str]:
+    """Return those of the workflows of which a rule may start a run now.
+
+    :raises DatastoreUnavailable: the mode cannot be read.
+    """
     config, _ = automation_config.load(env.settings.automation)
-    workflows = {entry.workflow for entry in selection.candidates}
+    is_off = run_parameters.is_switched_off(env.store)
     allowed = {
-        workflow for workflow in workflows if modes.mode_of(env, config, workflow).mode == ACT
+        workflow
+        for workflow in workflows
+        if not is_off and modes.mode_of(env, config, workflow).mode == ACT
     }
     redrives.require_store(env.store)
     return allowed

@@ -21,6 +21,7 @@ from synthralos.runtime import run_parameters
 from synthralos.runtime.environment import Environment
 from synthralos.storage import pauses, redrives, run_summaries
 from synthralos.storage.datastore import PAGE_SIZE
+from synthralos.storage.run_summaries import RunFacts
 from synthralos.storage.stackstorm_api import ExecutionNotFound
 
 PACK = "synthralos."
@@ -146,7 +147,7 @@ class _Selector:
         self._selection = Selection()
         self._origins: dict[str, Optional[str]] = {}
         self._parents: dict[str, str] = {}
-        self._summaries: dict[str, dict[str, Any]] = {}
+        self._summaries: dict[str, RunFacts] = {}
 
     def select(self) -> Selection:
         env, request = self._env, self._request

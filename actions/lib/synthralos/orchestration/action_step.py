@@ -10,6 +10,7 @@ log names the parameters that were changed.
 import base64
 import json
 import time
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict
 
 from synthralos.calls import output_schema
 from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS
@@ -18,10 +19,16 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.json_safe import to_json_safe
 from synthralos.orchestration import templates
 from synthralos.orchestration.config import configuration
-from synthralos.orchestration.step_limits import StepOutcome, StepTimeLimit
+from synthralos.orchestration.step_limits import StepError, StepOutcome, StepTimeLimit
 from synthralos.runtime.run_parameters import ENCODED
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
 from synthralos.telemetry import run_log, tracing
+
+if TYPE_CHECKING:
+    from synthralos.orchestration.run_context import Context
+    from synthralos.orchestration.scheduler import LogEntry
+    from synthralos.orchestration.step_schema import Step
+    from synthralos.runtime.environment import Environment
 
 PACK = "synthralos"
 AGENT_WORKFLOW = "synthralos.agent_recovery"
@@ -29,7 +36,22 @@ MAX_ERROR_SHOWN = 500
 POLL_SECONDS = 0.5
 
 
-def run(env, case, step, step_input, request, sleep=time.sleep):
+class Action(TypedDict):
+    """An action of StackStorm. `ref`: with its pack, such as core.http."""
+
+    ref: str
+    pack: Optional[str]
+    runner_type: Optional[str]
+
+
+def run(
+    env: "Environment",
+    case: dict[str, Any],
+    step: "Step",
+    step_input: dict[str, Any],
+    request: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> StepOutcome:
     """Run the action of `step` until an attempt succeeds or no attempt or time remains.
 
     :param step_input: the rendered parameters of the action.
@@ -42,11 +64,12 @@ def run(env, case, step, step_input, request, sleep=time.sleep):
     parameters, note = _safe(action, _with_key(action["ref"], step_input, request))
     limits = StepTimeLimit(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
-    log_fields = {"note": note} if note else {}
+    log_fields: LogEntry = {"note": note} if note else {}
     attempts = 0
     while True:
         attempts += 1
         seconds = limits.attempt().seconds_left()
+        error: Optional[StepError]
         if seconds < MIN_ATTEMPT_SECONDS:
             error = {"cause": "timeout", "message": "no time remained to start the action"}
         else:
@@ -62,16 +85,16 @@ def run(env, case, step, step_input, request, sleep=time.sleep):
                 if problem is not None:
                     error = {"cause": problem.cause, "message": problem.message}
             if error is None:
-                return StepOutcome(attempts, output, **log_fields)
+                return StepOutcome(attempts, output, log_fields=log_fields)
         run_log.emit("step_attempt", number=attempts, outcome=error["cause"])
         unknown = error["cause"] == "unknown"
         if attempts > retries or unknown or not limits.allows(delay):
-            return StepOutcome(attempts, error=error, **log_fields)
+            return StepOutcome(attempts, error=error, log_fields=log_fields)
         sleep(delay)
 
 
-def allowed(env, ref):
-    """Return StackStorm's metadata of the action `ref`.
+def allowed(env: "Environment", ref: Optional[str]) -> Action:
+    """Return the action `ref`.
 
     :raises InvalidInput: the configuration does not allow it, or StackStorm does not have it.
     """
@@ -89,17 +112,23 @@ def allowed(env, ref):
     action = env.api.action(ref)
     if action is None:
         raise InvalidInput("action", ref, "does not exist in this StackStorm", "Install its pack")
-    return dict(action, ref=ref)
+    return {
+        "ref": ref, "pack": action.get("pack"), "runner_type": action.get("runner_type")
+    }
 
 
-def parameters_of(step, context):
+def parameters_of(step: "Step", context: "Context") -> dict[str, Any]:
     """Render the parameters of `step` from the context; its input mapping overrides them."""
     parameters = dict(step.get("parameters") or {})
-    parameters.update(step.get("input") or {})
-    return templates.render(parameters, context.template_roots(parameters))
+    step_input = step.get("input")
+    # Only that of an LLM step may be a text.
+    assert not isinstance(step_input, str)
+    parameters.update(step_input or {})
+    rendered: dict[str, Any] = templates.render(parameters, context.template_roots(parameters))
+    return rendered
 
 
-def _with_key(ref, parameters, request):
+def _with_key(ref: str, parameters: dict[str, Any], request: str) -> dict[str, Any]:
     """Add to the parameters of an agent's run what lets a resumed orchestration join it."""
     context = parameters.get("context") or {}
     if ref != AGENT_WORKFLOW or not isinstance(context, dict):
@@ -107,7 +136,13 @@ def _with_key(ref, parameters, request):
     return dict(parameters, context=dict({"idempotency_key": request}, **context))
 
 
-def _execute_once(env, ref, parameters, seconds, sleep):
+def _execute_once(
+    env: "Environment",
+    ref: str,
+    parameters: dict[str, Any],
+    seconds: float,
+    sleep: Callable[[float], None],
+) -> tuple[Any, Optional[StepError], Optional[str]]:
     """Run the action once.
 
     :param seconds: how long to wait before the execution is cancelled.
@@ -136,11 +171,13 @@ def _execute_once(env, ref, parameters, seconds, sleep):
     return None, {"cause": "action_failed", "message": message}, started
 
 
-def _wait_for_end(env, started, deadline, sleep):
+def _wait_for_end(
+    env: "Environment", started: str, deadline: float, sleep: Callable[[float], None]
+) -> Optional[dict[str, Any]]:
     """Poll the execution until it ends; return it, or None when `deadline` passes first."""
     while True:
         try:
-            execution = env.api.execution(started, "status,result")
+            execution: dict[str, Any] = env.api.execution(started, "status,result")
         except ExecutionNotFound:
             raise
         except StackStormError:
@@ -153,7 +190,7 @@ def _wait_for_end(env, started, deadline, sleep):
         sleep(min(POLL_SECONDS, max(0.05, deadline - env.now())))
 
 
-def _output_of(result):
+def _output_of(result: Any) -> Any:
     """Return the output of an action; where it is depends on the action's runner."""
     if isinstance(result, dict):
         for name in ("result", "output"):
@@ -162,7 +199,7 @@ def _output_of(result):
     return result
 
 
-def _failure_text(env, result):
+def _failure_text(env: "Environment", result: Any) -> str:
     """Return ": " and the end of a failed action's own error text, or "" if it has none."""
     result = result if isinstance(result, dict) else {}
     # A workflow of this pack says in its output why it failed.
@@ -172,16 +209,16 @@ def _failure_text(env, result):
                   result.get("stderr"), result.get("errors")):
         if detail:
             detail = detail.get("message", detail) if isinstance(detail, dict) else detail
-            detail = detail if isinstance(detail, str) else json.dumps(detail)
-            return ": " + env.redactor.redact_text(" ".join(detail.split()))[-MAX_ERROR_SHOWN:]
+            text = detail if isinstance(detail, str) else json.dumps(detail)
+            return ": " + env.redactor.redact_text(" ".join(text.split()))[-MAX_ERROR_SHOWN:]
     return ""
 
 
-def _is_own_workflow(action):
+def _is_own_workflow(action: Action) -> bool:
     return action.get("pack") == PACK and action.get("runner_type") == "orquesta"
 
 
-def _traced(action, parameters):
+def _traced(action: Action, parameters: dict[str, Any]) -> dict[str, Any]:
     """Add the trace context to the parameters of this pack's workflows, in a case of its own."""
     trace = tracing.propagation_headers()
     if trace is None or "case" in parameters or not _is_own_workflow(action):
@@ -189,14 +226,14 @@ def _traced(action, parameters):
     return dict(parameters, case=sealing.seal({"request": {}, "trace": trace}))
 
 
-def _safe(action, parameters):
+def _safe(action: Action, parameters: dict[str, Any]) -> tuple[dict[str, Any], Optional[str]]:
     """Remove everything that StackStorm would render.
 
     :returns: (parameters, a note for the step log or None when nothing was changed).
     """
     own_workflow = _is_own_workflow(action)
-    changed = []
-    safe = _neutralize(to_json_safe(parameters), own_workflow, None, changed)
+    changed: list[str] = []
+    safe = _neutralize(to_json_safe(parameters), own_workflow, "", changed)
     if not changed:
         return safe, None
     treatment = "were sent encoded" if own_workflow else "were broken by spaces"
@@ -204,7 +241,7 @@ def _safe(action, parameters):
     return safe, "template marks %s in: %s" % (treatment, names)
 
 
-def _neutralize(value, own_workflow, name, changed):
+def _neutralize(value: Any, own_workflow: bool, name: str, changed: list[str]) -> Any:
     if isinstance(value, str):
         if not sanitize.has_template_marks(value):
             return value

@@ -6,23 +6,34 @@ strict: 1 is not "1", and true is not 1. A missing field is neither less nor gre
 and `!=` holds for it.
 """
 
+from typing import Any, Callable, TypedDict
+
 from synthralos.core.errors import InvalidInput
 from synthralos.orchestration import templates
 
 OPERATORS = (">", "<", ">=", "<=", "==", "===", "!=", "!==", "contains", "exists")
 MAX_DEPTH = 10
 MAX_PARTS = 50
-_ORDER = {
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": lambda a, b: a > b,
     "<": lambda a, b: a < b,
     ">=": lambda a, b: a >= b,
     "<=": lambda a, b: a <= b,
 }
+# The normal form of a condition: the fields of a comparison, or one of the others.
+Condition = TypedDict("Condition", {
+    "field": str,
+    "operator": str,
+    "value": Any,
+    "and": list["Condition"],
+    "or": list["Condition"],
+    "not": "Condition",
+}, total=False)
 _TREES = ("and", "or", "not")
 _HINT = "Write {field, operator, value}, {and: [...]}, {or: [...]} or {not: ...}"
 
 
-def check(condition, path="condition", depth=0):
+def check(condition: object, path: str = "condition", depth: int = 0) -> Condition:
     """Return the normal form of `condition`.
 
     :param path: its dotted path, for error messages; depth: how deep it is nested.
@@ -40,7 +51,7 @@ def check(condition, path="condition", depth=0):
                 raise InvalidInput(
                     path, sorted(map(str, condition)), "mixes two kinds of condition", _HINT
                 )
-            return {tree: _branches(tree, condition[tree], "%s.%s" % (path, tree), depth)}
+            return _check_tree(tree, condition[tree], "%s.%s" % (path, tree), depth)
     unknown = sorted(str(name) for name in set(condition) - {"field", "operator", "value"})
     if unknown:
         raise InvalidInput("%s.%s" % (path, unknown[0]), None, "is not an allowed field", _HINT)
@@ -58,20 +69,18 @@ def check(condition, path="condition", depth=0):
     return {"field": field, "operator": operator, "value": value}
 
 
-def _branches(tree, branches, path, depth):
+def _check_tree(tree: str, branches: object, path: str, depth: int) -> Condition:
     if tree == "not":
-        return check(branches, path, depth + 1)
+        return {"not": check(branches, path, depth + 1)}
     if not isinstance(branches, list) or not 1 <= len(branches) <= MAX_PARTS:
         hint = "Give 1 to %d conditions" % MAX_PARTS
         raise InvalidInput(path, branches, "must be a list of conditions", hint)
-    return [check(part, "%s[%d]" % (path, n), depth + 1) for n, part in enumerate(branches)]
+    parts = [check(part, "%s[%d]" % (path, n), depth + 1) for n, part in enumerate(branches)]
+    return {"and": parts} if tree == "and" else {"or": parts}
 
 
-def holds(condition, roots):
-    """Return whether `condition`, in its normal form, holds.
-
-    :param roots: {root name: JSON value}, as `templates.lookup` takes them.
-    """
+def holds(condition: Condition, roots: templates.Roots) -> bool:
+    """Return whether `condition`, in its normal form, holds."""
     if "and" in condition:
         return all(holds(part, roots) for part in condition["and"])
     if "or" in condition:
@@ -94,10 +103,10 @@ def holds(condition, roots):
     return comparable and _ORDER[operator](actual, expected)
 
 
-def same(first, second):
+def same(first: Any, second: Any) -> bool:
     """Return whether two JSON values are equal; 1 and 1.0 are the same number in JSON."""
     if _is_number(first) and _is_number(second):
-        return first == second
+        return bool(first == second)
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if isinstance(first, list) and isinstance(second, list):
@@ -105,7 +114,7 @@ def same(first, second):
     return type(first) is type(second) and first == second
 
 
-def _contains(container, value):
+def _contains(container: Any, value: Any) -> bool:
     """Return whether a list has the item, an object the key, or a text the text of `value`."""
     if isinstance(container, list):
         return any(same(item, value) for item in container)
@@ -116,5 +125,5 @@ def _contains(container, value):
     return templates.as_text(value) in templates.as_text(container)
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

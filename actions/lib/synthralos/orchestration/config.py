@@ -1,12 +1,16 @@
 """The `orchestration` section of the pack's configuration."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from synthralos.config.reader import read_int
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.orchestration.field_reader import require_title
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 MAX_CONCURRENT = 20
 _PREFIX = "orchestration."
@@ -23,13 +27,13 @@ class OrchestrationConfig:
     :ivar default_model: the model of roles that name none; None is the first one that fits.
     """
 
-    user_roles: dict = field(default_factory=dict)
-    allowed_actions: tuple = ()
+    user_roles: dict[str, str] = field(default_factory=dict)
+    allowed_actions: tuple[str, ...] = ()
     max_concurrent: int = 5
     default_model: Optional[str] = None
 
 
-def configuration(env):
+def configuration(env: "Environment") -> OrchestrationConfig:
     """Return the OrchestrationConfig of the environment's settings.
 
     :raises InvalidInput: an entry is not valid.
@@ -46,7 +50,7 @@ def configuration(env):
     )
 
 
-def _user_roles(value):
+def _user_roles(value: object) -> dict[str, str]:
     path = _PREFIX + "user_roles"
     value = {} if value is None else value
     if not isinstance(value, dict):
@@ -56,7 +60,7 @@ def _user_roles(value):
     }
 
 
-def _actions(value):
+def _actions(value: object) -> Iterator[str]:
     path = _PREFIX + "allowed_actions"
     value = [] if value is None else value
     if not isinstance(value, list):

@@ -1,12 +1,17 @@
 """Definitions in the parameters of an action: an object, JSON text, or single fields."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
+
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
 
 _HINT = "Give %s as an object, or definition as JSON, as base64:... where it has templates"
 
 
-def read_definition(parameters, name, fields=()):
+def read_definition(
+    parameters: Mapping[str, Any], name: str, fields: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return the object under `name`, or the one in the JSON text under `definition`.
 
     :param fields: names of parameters that override the object's own fields.
@@ -27,7 +32,7 @@ def read_definition(parameters, name, fields=()):
     return merged
 
 
-def require_name(parameters, alias=None):
+def require_name(parameters: Mapping[str, Any], alias: Optional[str] = None) -> str:
     """Return the name or id of a definition from the parameters.
 
     :param alias: another parameter for the same value, as in the orchestration guide.
@@ -45,7 +50,7 @@ def require_name(parameters, alias=None):
     return name
 
 
-def _read(text, name):
+def _read(text: Any, name: str) -> dict[str, Any]:
     try:
         definition = bounded_json.loads(text)
     except ValueError as error:

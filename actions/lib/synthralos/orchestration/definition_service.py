@@ -4,6 +4,9 @@ Each change is checked against its environment: the models and actions of the co
 roles and orchestrations that exist.
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
 from synthralos.core.errors import InvalidInput
 from synthralos.orchestration import (
     action_step,
@@ -14,9 +17,22 @@ from synthralos.orchestration import (
     run_queries,
     scheduler,
 )
-from synthralos.orchestration.definition_store import ORCHESTRATION, ROLE
+from synthralos.orchestration.definition_store import (
+    ORCHESTRATION,
+    ROLE,
+    DefinitionKind,
+    N,
+    S,
+    StoredOrchestration,
+    StoredRole,
+)
+from synthralos.orchestration.orchestration_schema import Orchestration
 from synthralos.orchestration.run_store import RunStore
+from synthralos.orchestration.scheduler import PreviewEntry
 from synthralos.storage.datastore import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 MAX_NAMES_SHOWN = 40
 MAX_RUNS_SHOWN = 10
@@ -24,7 +40,14 @@ MAX_RUNS_SHOWN = 10
 _LIVE = ("requested", "scheduled", "delayed", "running", "pausing", "paused", "resuming")
 
 
-def create_role(env, raw_role, actor):
+class PlannedStep(PreviewEntry):
+    """A step in the order in which it would run. `role`, `action`: of the step, or None."""
+
+    role: Optional[str]
+    action: Optional[str]
+
+
+def create_role(env: "Environment", raw_role: object, actor: Optional[str]) -> StoredRole:
     """Create a role and return its stored form.
 
     :param actor: who creates it, or None.
@@ -35,7 +58,13 @@ def create_role(env, raw_role, actor):
     return definition_store.create(env, ROLE, normal, actor)
 
 
-def update_role(env, name_or_id, updates, actor, version=None):
+def update_role(
+    env: "Environment",
+    name_or_id: str,
+    updates: object,
+    actor: Optional[str],
+    version: Optional[int] = None,
+) -> StoredRole:
     """Apply `updates` to a role, or restore its `version`; return the stored form."""
     return _update(
         env, ROLE, name_or_id, updates, actor, version, orchestration_schema.role_updated,
@@ -43,7 +72,7 @@ def update_role(env, name_or_id, updates, actor, version=None):
     )
 
 
-def delete_role(env, name_or_id, force=False):
+def delete_role(env: "Environment", name_or_id: str, force: bool = False) -> StoredRole:
     """Delete a role and return it.
 
     :param force: delete it even if orchestrations use it.
@@ -57,7 +86,7 @@ def delete_role(env, name_or_id, force=False):
     return _delete(env, ROLE, existing)
 
 
-def orchestrations_using(env, role):
+def orchestrations_using(env: "Environment", role: StoredRole) -> list[str]:
     """Return the sorted names of the orchestrations that use the role."""
     return sorted(
         orchestration["name"]
@@ -66,7 +95,9 @@ def orchestrations_using(env, role):
     )
 
 
-def create_orchestration(env, raw_orchestration, actor):
+def create_orchestration(
+    env: "Environment", raw_orchestration: object, actor: Optional[str]
+) -> StoredOrchestration:
     """Create an orchestration and return its stored form.
 
     :param actor: who creates it, or None.
@@ -77,12 +108,18 @@ def create_orchestration(env, raw_orchestration, actor):
     return definition_store.create(env, ORCHESTRATION, normal, actor)
 
 
-def update_orchestration(env, name_or_id, updates, actor, version=None):
+def update_orchestration(
+    env: "Environment",
+    name_or_id: str,
+    updates: object,
+    actor: Optional[str],
+    version: Optional[int] = None,
+) -> StoredOrchestration:
     """Apply `updates` to an orchestration, or restore its `version`; return the stored form.
 
     Runs that have begun keep the definition that they started with.
     """
-    def checked(normal):
+    def checked(normal: Orchestration) -> None:
         # Deactivating must not fail because a reference was deleted in the meantime.
         if normal["active"]:
             check(env, normal, "updates")
@@ -99,7 +136,9 @@ def update_orchestration(env, name_or_id, updates, actor, version=None):
     )
 
 
-def delete_orchestration(env, name_or_id, force=False):
+def delete_orchestration(
+    env: "Environment", name_or_id: str, force: bool = False
+) -> StoredOrchestration:
     """Delete an orchestration and return it.
 
     :param force: delete it even if it is running or other orchestrations run it.
@@ -127,7 +166,7 @@ def delete_orchestration(env, name_or_id, force=False):
     return _delete(env, ORCHESTRATION, existing)
 
 
-def live_run_ids(env, orchestration):
+def live_run_ids(env: "Environment", orchestration: StoredOrchestration) -> list[str]:
     """Return the execution ids of its unfinished runs, from the newest 100 of each status."""
     run_ids = []
     for status in _LIVE if env.api is not None else ():
@@ -143,7 +182,9 @@ def live_run_ids(env, orchestration):
     return run_ids
 
 
-def orchestrations(env, tags=(), active_only=False):
+def orchestrations(
+    env: "Environment", tags: Iterable[str] = (), active_only: bool = False
+) -> list[StoredOrchestration]:
     """Return the orchestrations with any of `tags` (all without tags), last changed first."""
     return [
         orchestration
@@ -153,7 +194,7 @@ def orchestrations(env, tags=(), active_only=False):
     ]
 
 
-def check(env, normal, path="orchestration"):
+def check(env: "Environment", normal: Orchestration, path: str = "orchestration") -> None:
     """Check the references of an orchestration in normal form.
 
     :raises InvalidInput: a step names an unknown role, model, action or orchestration.
@@ -161,13 +202,14 @@ def check(env, normal, path="orchestration"):
     roles = _find_all(env, ROLE, orchestration_schema.roles_used(normal))
     for step in orchestration_schema.every_step(normal["steps"]):
         step_path = "%s.steps: %s" % (path, step["name"])
-        for name in (step["role"], (step["critic"] or {}).get("role")):
+        critic = step["critic"]
+        for name in (step["role"], None if critic is None else critic["role"]):
             if name is not None and roles[name] is None:
                 raise _not_found(env, ROLE, step_path, name)
         model_selection.check_fallbacks(env, step["fallback_models"], step_path)
         if step["action"] is not None:
             action_step.allowed(env, step["action"])
-        role = roles.get(step["role"])
+        role = None if step["role"] is None else roles[step["role"]]
         # Checked here, before the steps ahead of it have cost anything.
         if role is not None and not (model_selection.fitting(env, role) or step["fallback_models"]):
             raise InvalidInput(
@@ -177,37 +219,36 @@ def check(env, normal, path="orchestration"):
     _check_sub_orchestrations(env, normal, path)
 
 
-def plan(env, normal):
-    """Return the steps in the order in which they would run.
-
-    :returns: [{step_id, step_name, kind, wave, role, action}].
-    """
+def plan(env: "Environment", normal: Orchestration) -> list[PlannedStep]:
+    """Return the steps in the order in which they would run."""
     return [
-        dict(entry, role=step["role"], action=step["action"])
+        {**entry, "role": step["role"], "action": step["action"]}
         for entry, step in scheduler.preview(normal)
     ]
 
 
-def summarize(kind, definition):
+def summarize(kind: DefinitionKind[N, S], definition: S) -> dict[str, Any]:
     """Return the summary of a definition that lists show."""
-    if kind is ROLE:
-        summary = {
-            "model": definition["model"],
-            "needs": [name for name, needed in definition["needs"].items() if needed],
-            "tools": definition["tools"],
-        }
-    else:
-        summary = {
-            "description": definition["description"],
-            "tags": definition["tags"],
-            "active": definition["active"],
-            "steps": [step["name"] for step in definition["steps"]],
-        }
-    summary.update((name, definition[name]) for name in ("version", "updated_at", "updated_by"))
-    return dict({"name": definition["name"], "id": definition["id"]}, **summary)
+    return {
+        "name": definition["name"],
+        "id": definition["id"],
+        **kind.summary_of(definition),
+        "version": definition["version"],
+        "updated_at": definition["updated_at"],
+        "updated_by": definition["updated_by"],
+    }
 
 
-def _update(env, kind, name_or_id, updates, actor, version, updated, checked):
+def _update(
+    env: "Environment",
+    kind: DefinitionKind[N, S],
+    name_or_id: str,
+    updates: object,
+    actor: Optional[str],
+    version: Optional[int],
+    updated: Callable[[N, object], N],
+    checked: Callable[[N], None],
+) -> S:
     """Store a new version of a definition.
 
     :param updated: (normal form, updates) -> normal form.
@@ -224,27 +265,31 @@ def _update(env, kind, name_or_id, updates, actor, version, updated, checked):
                 "at_version", version, "cannot be combined with updates", "Use one of them"
             )
         if version is not None:
-            normal = definition_store.definition_fields(
+            normal = kind.normal_form(
                 definition_store.version(env.store, kind, existing, version)
             )
         else:
-            normal = updated(definition_store.definition_fields(existing), updates)
+            normal = updated(kind.normal_form(existing), updates)
         checked(normal)
         return definition_store.save_version(env, kind, existing, normal, actor)
 
 
-def _delete(env, kind, existing):
+def _delete(env: "Environment", kind: DefinitionKind[N, S], existing: S) -> S:
     with definition_store.locked(env, kind, existing["name"]) as current:
         if current is not None:
             definition_store.delete(env, kind, current)
         return current or existing
 
 
-def _find_all(env, kind, names):
+def _find_all(
+    env: "Environment", kind: DefinitionKind[N, S], names: Iterable[str]
+) -> dict[str, Optional[S]]:
     return {name: definition_store.find(env.store, kind, name) for name in names}
 
 
-def _not_found(env, kind, path, name):
+def _not_found(
+    env: "Environment", kind: DefinitionKind[N, S], path: str, name: str
+) -> InvalidInput:
     names = [definition["name"] for definition in definition_store.list_all(env.store, kind)]
     names_text = ", ".join(sorted(names)[:MAX_NAMES_SHOWN]) or "none; create it first"
     noun = kind.noun
@@ -252,26 +297,27 @@ def _not_found(env, kind, path, name):
     return InvalidInput(path, name, reason, "Known %ss are %s" % (noun, names_text))
 
 
-def _sub_orchestrations(orchestration):
+def _sub_orchestrations(orchestration: Orchestration) -> list[str]:
     """Return the sorted names of the orchestrations that its steps run."""
-    names = {
-        step["orchestration"] for step in orchestration_schema.every_step(orchestration["steps"])
-    }
-    return sorted(names - {None})
+    steps = orchestration_schema.every_step(orchestration["steps"])
+    return sorted({
+        step["orchestration"] for step in steps if step["orchestration"] is not None
+    })
 
 
-def _check_sub_orchestrations(env, normal, path):
+def _check_sub_orchestrations(env: "Environment", normal: Orchestration, path: str) -> None:
     """Check the orchestrations that `normal` runs, directly or through others.
 
     :raises InvalidInput: one does not exist, or they run each other in a cycle.
     """
     own_names = (normal["name"], ORCHESTRATION.id_of(normal["name"]))
-    plan, pending = {normal["name"]: []}, [normal]
+    plan: dict[str, list[str]] = {normal["name"]: []}
+    pending = [normal]
     while pending:
         orchestration = pending.pop()
         for name in _sub_orchestrations(orchestration):
             # What is stored under the name of `normal` is about to be replaced by it.
-            child = normal
+            child: Optional[Orchestration] = normal
             if name not in own_names:
                 child = definition_store.find(env.store, ORCHESTRATION, name)
             if child is None:

@@ -6,6 +6,9 @@ No call of an answer is performed before all of its calls have been validated. T
 invalid one is sent to the model, like that of an answer that does not match its schema.
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict, Union
+
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
@@ -16,18 +19,26 @@ from synthralos.orchestration import (
     run_queries,
 )
 from synthralos.orchestration.definition_service import summarize
-from synthralos.orchestration.definition_store import ORCHESTRATION, ROLE
-from synthralos.orchestration.field_reader import Fields
+from synthralos.orchestration.definition_store import ORCHESTRATION, ROLE, StoredOrchestration
+from synthralos.orchestration.field_reader import Allowed, Fields
+from synthralos.orchestration.orchestration_schema import Orchestration
+from synthralos.orchestration.role_schema import Role
+from synthralos.orchestration.run_queries import RunStatus
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
 from synthralos.storage.stackstorm_api import StackStormError
 from synthralos.telemetry import tracing
 
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
+
+# (tool, its arguments): a definition in its normal form for a tool that creates one.
+Call = tuple[str, Union[Fields, Role, Orchestration]]
 MAX_CALLS = 20
 # Each starts a run, which may contain such steps again.
 MAX_STARTED_RUNS = 3
-_NAME = {"name": ("name_or_id", "role_id", "orchestration_id")}
+_NAME: Allowed = {"name": ("name_or_id", "role_id", "orchestration_id")}
 # Tool -> {argument: its other names}, or a function that returns the normal form of a definition.
-_TOOLS = {
+_TOOLS: dict[str, Union[Allowed, Callable[[object, str], Union[Role, Orchestration]]]] = {
     "create_role": orchestration_schema.role,
     "list_roles": {},
     "update_role": dict(_NAME, updates=()),
@@ -65,10 +76,16 @@ PROMPT = (
 )
 
 
-def parse_calls(output):
-    """Return the tool calls in a step's parsed output.
+class CallResult(TypedDict):
+    """What a call of a tool has returned: a JSON value."""
 
-    :returns: [(tool, arguments)]; [] for an output without calls.
+    tool: str
+    result: Any
+
+
+def parse_calls(output: Any) -> list[Call]:
+    """Return the tool calls in a step's parsed output; [] for an output without calls.
+
     :raises InvalidInput: a call is not valid, or there are too many.
     """
     if not isinstance(output, dict) or "calls" not in output:
@@ -86,12 +103,15 @@ def parse_calls(output):
     return parsed
 
 
-def perform(env, case, calls):
+def perform(
+    env: "Environment", case: dict[str, Any], calls: Iterable[Call]
+) -> tuple[list[CallResult], Optional[str]]:
     """Perform the calls in order until one fails.
 
-    :returns: ([{tool, result}] of the calls that succeeded, None or the error of the next one).
+    :returns: (the results of the calls that succeeded, None or the error of the next one).
     """
-    executor, results = _ToolExecutor(env, case), []
+    executor = _ToolExecutor(env, case)
+    results: list[CallResult] = []
     for index, (tool, arguments) in enumerate(calls):
         try:
             results.append({"tool": tool, "result": getattr(executor, tool)(arguments)})
@@ -101,8 +121,8 @@ def perform(env, case, calls):
     return results, None
 
 
-def _parse_call(path, call):
-    call = Fields(call, path, {"tool": ("name",), "arguments": ("input", "parameters")})
+def _parse_call(path: str, raw_call: object) -> Call:
+    call = Fields(raw_call, path, {"tool": ("name",), "arguments": ("input", "parameters")})
     tool = call.value("tool")
     tool = _ALIASES.get(tool, tool) if isinstance(tool, str) else tool
     if not isinstance(tool, str) or tool not in _TOOLS:
@@ -124,31 +144,31 @@ def _parse_call(path, call):
 class _ToolExecutor:
     """The tools, each a method (arguments) -> result."""
 
-    def __init__(self, env, case):
+    def __init__(self, env: "Environment", case: dict[str, Any]) -> None:
         self._env, self._case, self._started = env, case, 0
         # The author that is stored with each change.
         self._actor = "run:%s" % case["run"]
 
-    def create_role(self, arguments):
-        return summarize(ROLE, definition_service.create_role(self._env, arguments, self._actor))
+    def create_role(self, role: Role) -> dict[str, Any]:
+        return summarize(ROLE, definition_service.create_role(self._env, role, self._actor))
 
-    def list_roles(self, arguments):
+    def list_roles(self, arguments: Fields) -> list[dict[str, Any]]:
         return [summarize(ROLE, role) for role in definition_store.list_all(self._env.store, ROLE)]
 
-    def update_role(self, arguments):
+    def update_role(self, arguments: Fields) -> dict[str, Any]:
         name, updates = arguments.value("name"), arguments.mapping("updates", {})
         return summarize(
             ROLE, definition_service.update_role(self._env, name, updates, self._actor)
         )
 
-    def delete_role(self, arguments):
+    def delete_role(self, arguments: Fields) -> dict[str, Any]:
         return summarize(ROLE, definition_service.delete_role(self._env, arguments.value("name")))
 
-    def create_orchestration(self, arguments):
-        orchestration = definition_service.create_orchestration(self._env, arguments, self._actor)
+    def create_orchestration(self, normal: Orchestration) -> dict[str, Any]:
+        orchestration = definition_service.create_orchestration(self._env, normal, self._actor)
         return summarize(ORCHESTRATION, orchestration)
 
-    def list_orchestrations(self, arguments):
+    def list_orchestrations(self, arguments: Fields) -> list[dict[str, Any]]:
         tags, active = (
             arguments.list_of("tags", _accept_any),
             arguments.boolean("active_only", False),
@@ -156,21 +176,21 @@ class _ToolExecutor:
         matches = definition_service.orchestrations(self._env, tags, active)
         return [summarize(ORCHESTRATION, orchestration) for orchestration in matches]
 
-    def get_orchestration(self, arguments):
+    def get_orchestration(self, arguments: Fields) -> StoredOrchestration:
         return definition_store.require(self._env.store, ORCHESTRATION, arguments.value("name"))
 
-    def update_orchestration(self, arguments):
+    def update_orchestration(self, arguments: Fields) -> dict[str, Any]:
         name, updates = arguments.value("name"), arguments.mapping("updates", {})
         orchestration = definition_service.update_orchestration(
             self._env, name, updates, self._actor
         )
         return summarize(ORCHESTRATION, orchestration)
 
-    def delete_orchestration(self, arguments):
+    def delete_orchestration(self, arguments: Fields) -> dict[str, Any]:
         return summarize(ORCHESTRATION, definition_service.delete_orchestration(
             self._env, arguments.value("name")))
 
-    def execute_orchestration(self, arguments):
+    def execute_orchestration(self, arguments: Fields) -> dict[str, str]:
         name, env = arguments.value("name"), self._env
         orchestration = definition_store.require(env.store, ORCHESTRATION, name)
         if env.api is None:
@@ -190,9 +210,9 @@ class _ToolExecutor:
         started = env.api.start(run_queries.REF, {"orchestration": "@case", "case": child_case})
         return {"id": started, "orchestration": orchestration["name"]}
 
-    def get_execution_status(self, arguments):
+    def get_execution_status(self, arguments: Fields) -> RunStatus:
         return run_queries.status(self._env, arguments.value("execution_id"))
 
 
-def _accept_any(path, value):
+def _accept_any(path: str, value: Any) -> Any:
     return value

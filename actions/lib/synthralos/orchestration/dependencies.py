@@ -6,19 +6,22 @@ and run at the same time. Steps of equal order keep the order of the list.
 """
 
 import graphlib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synthralos.orchestration.step_schema import Step, WithSteps
 
 
-def dependency_map(orchestration):
+def dependency_map(orchestration: "WithSteps") -> dict[str, list[str]]:
     """Return {step name: sorted names of the steps that it waits for}.
 
     A step that only has a place in the order waits for the steps of the place before. The mapping
     is sorted by priority, highest first, then by order.
-
-    :param orchestration: a mapping with `steps` in their normal form, such as an orchestration or
-        a loop.
     """
-    ordered = in_order(orchestration["steps"])
-    waits, before, graph = {}, [], False
+    ordered, graph = in_order(orchestration["steps"]), False
+    waits: dict[str, list[str]] = {}
+    before: list[list[str]] = []
     for unit in _groups(ordered):
         names = [step["name"] for step in unit]
         for step in unit:
@@ -34,24 +37,23 @@ def dependency_map(orchestration):
     return {step["name"]: waits[step["name"]] for step in ranked}
 
 
-def ready(plan, completed):
+def ready(plan: Mapping[str, Iterable[str]], completed: Iterable[str]) -> list[str]:
     """Return the names of the steps that can run now, in the order of `dependency_map`.
 
     :param completed: the names of the steps that need not run any more.
     """
-    completed = set(completed)
+    ended = set(completed)
     return [
-        name for name, waits in plan.items()
-        if name not in completed and completed.issuperset(waits)
+        name for name, waits in plan.items() if name not in ended and ended.issuperset(waits)
     ]
 
 
-def in_order(steps):
+def in_order(steps: "Iterable[Step]") -> "list[Step]":
     """Return the steps sorted by their order; equal ones keep their places."""
     return sorted(steps, key=lambda step: step["order"])
 
 
-def find_cycle(plan):
+def find_cycle(plan: Mapping[str, Iterable[str]]) -> list[str]:
     """Return the names along a cycle, or [] if there is none.
 
     Each step waits for the next one, and the last name is the first again.
@@ -62,13 +64,14 @@ def find_cycle(plan):
         graphlib.TopologicalSorter(plan).prepare()
     except graphlib.CycleError as error:
         # graphlib names a step before the steps that wait for it.
-        return error.args[1][::-1]
+        cycle: list[str] = error.args[1]
+        return cycle[::-1]
     return []
 
 
-def _groups(ordered):
+def _groups(ordered: "list[Step]") -> "list[list[Step]]":
     """Return the lists of steps that share a place."""
-    units = []
+    units: list[list[Step]] = []
     for step in ordered:
         group = step["group"]
         if units and group is not None and units[-1][-1]["group"] == group:

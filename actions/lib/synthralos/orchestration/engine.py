@@ -9,6 +9,8 @@ workflow; everything else is in the datastore, see run_store.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
 
 from synthralos.core import sanitize, sealing
 from synthralos.core.errors import InvalidInput
@@ -26,11 +28,23 @@ from synthralos.orchestration import (
     step_runner,
     templates,
 )
+from synthralos.orchestration.conditions import Condition
 from synthralos.orchestration.config import configuration
+from synthralos.orchestration.orchestration_schema import Orchestration
 from synthralos.orchestration.run_completion import WORKFLOW
 from synthralos.orchestration.run_context import Context, make_slot, make_slots
-from synthralos.orchestration.run_store import FRESH_SECONDS, RUN, RunStore, attempts_of
+from synthralos.orchestration.run_store import (
+    FRESH_SECONDS,
+    RUN,
+    RunRecord,
+    RunStore,
+    StepRecord,
+    attempts_of,
+)
+from synthralos.orchestration.scheduler import Checkpoint, LogEntry, Slot, State, StepResult
+from synthralos.orchestration.step_schema import Step
 from synthralos.runtime import workflow_run
+from synthralos.runtime.environment import Environment
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import run_log, tracing
@@ -48,7 +62,7 @@ SINGLE_STEP_TASK = "wave"
 CANCELLED = ("canceling", "canceled")
 
 
-def begin(env, parameters, started):
+def begin(env: Environment, parameters: dict[str, Any], started: float) -> dict[str, Any]:
     """Return the result of orchestration.begin: the first wave, or the end of a run without one.
 
     :param parameters: the workflow's parameters, resolved.
@@ -86,14 +100,14 @@ def begin(env, parameters, started):
     )
     if resumed:
         case["rerun_of"] = resumed
-    run_record.update(
-        started=started,
-        resume_of=resumed,
-        origin=run_record.get("origin") or resumed or case["run"],
-        parent_run=parent["run"] if parent else None,
-        resumes=inherited.get("resumes", 0),
-        timeout=parameters.get("timeout"),
-    )
+    run_record.update({
+        "started": started,
+        "resume_of": resumed,
+        "origin": run_record.get("origin") or resumed or case["run"],
+        "parent_run": parent["run"] if parent else None,
+        "resumes": inherited.get("resumes", 0),
+        "timeout": parameters.get("timeout"),
+    })
     if case["dry_run"]:
         return _dry_run_result(env, run_record)
     run_store = RunStore(env, case["run"])
@@ -111,7 +125,9 @@ def begin(env, parameters, started):
     return _next_wave_result(env, case, run_store, run_record, state)
 
 
-def _start_record(env, parameters, inherited):
+def _start_record(
+    env: Environment, parameters: Mapping[str, Any], inherited: Mapping[str, Any]
+) -> RunRecord:
     """Return the start of a run record: {definition, id, name, input}."""
     requested, alias = parameters.get("orchestration"), parameters.get("orchestration_id")
     if alias is not None:
@@ -148,32 +164,33 @@ def _start_record(env, parameters, inherited):
     }
 
 
-def _check_roles(env, definition):
+def _check_roles(env: Environment, definition: Orchestration) -> None:
     """Check that the roles of all steps exist, before any token is spent.
 
     :raises InvalidInput: a role does not exist.
     """
-    checked = set()
+    checked: set[str] = set()
     for step in orchestration_schema.every_step(definition["steps"]):
-        names = [step.get("role"), (step.get("critic") or {}).get("role")]
-        for name in [name for name in names if name and name not in checked]:
-            llm_step.role_of(env, name, step["name"])
-            checked.add(name)
+        critic = step.get("critic")
+        for name in (step.get("role"), critic["role"] if critic else None):
+            if name and name not in checked:
+                llm_step.role_of(env, name, step["name"])
+                checked.add(name)
 
 
-def _input(parameters):
+def _input(parameters: Mapping[str, Any]) -> Any:
     raw_input, text = parameters.get("input"), parameters.get("text")
     if text is not None and raw_input:
         raise InvalidInput("text", text, "cannot be combined with input", "Use one of them")
     return raw_input if text is None else text
 
 
-def _state_of(env, run_record, previous):
+def _state_of(env: Environment, run_record: RunRecord, previous: RunStore) -> State:
     """Return the state from which a resumed run continues.
 
     It is the state before the last wave of `previous`, plus the steps of that wave that completed.
 
-    :param previous: the RunStore of the run that is resumed.
+    :param previous: of the run that is resumed.
     :raises InvalidInput: records that the run needs have expired.
     """
     definition, state = run_record["definition"], previous.newest()
@@ -181,15 +198,14 @@ def _state_of(env, run_record, previous):
         return scheduler.initial_state(definition, env.now())
     if env.now() - state.pop("at") > FRESH_SECONDS:
         pages = {page["at"] for page in state["pages"]}
-        full_state = dict(state, log=previous.log(state))
+        full_state: Checkpoint = {**state, "log": previous.log(state)}
         missing = previous.renew(sorted(pages | scheduler.records_of(full_state)))
         if missing:
             hint = "Records are stored for two weeks; start the orchestration again"
             raise InvalidInput("resume_of", previous.run, "lacks the outputs of its steps", hint)
-    if state["wave"]["kind"] == scheduler.APPROVAL:
-        # Ask again: an answer that came after the run had ended does not count.
-        results = {}
-    else:
+    results: dict[str, StepResult] = {}
+    # An approval is asked again: an answer that came after the run had ended does not count.
+    if scheduler.wave_of(state)["kind"] != scheduler.APPROVAL:
         results = _results(
             definition, state, Context(previous, state["context"], run_record["input"]), previous
         )
@@ -197,7 +213,7 @@ def _state_of(env, run_record, previous):
     return state
 
 
-def next_wave(env, case, decision):
+def next_wave(env: Environment, case: dict[str, Any], decision: str) -> dict[str, Any]:
     """Return the result of orchestration.next_wave: merge the last wave and name the next one.
 
     :param decision: APPROVED, REFUSED or UNANSWERED, if the wave was an approval.
@@ -210,8 +226,9 @@ def next_wave(env, case, decision):
         raise InvalidInput("case", case["run"], reason, "Start the orchestration again")
     definition, timestamp = run_record["definition"], state.pop("at")
     context = Context(run_store, state["context"], run_record["input"])
-    if state["wave"]["kind"] == scheduler.APPROVAL:
-        step = scheduler.step_of(definition, state, state["wave"]["jobs"][0])
+    wave = scheduler.wave_of(state)
+    if wave["kind"] == scheduler.APPROVAL:
+        step = scheduler.step_of(definition, state, wave["jobs"][0])
         seconds = round(env.now() - timestamp, 3)
         approval_result = _approval_result(
             context, run_store, state["cursor"], step, decision, seconds
@@ -229,7 +246,7 @@ def next_wave(env, case, decision):
     return _next_wave_result(env, case, run_store, run_record, state, delay)
 
 
-def run_single_step(env, case):
+def run_single_step(env: Environment, case: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
     """Run a wave of one step, merge it and name the next wave.
 
     :returns: (succeeded, the result of orchestration.wave).
@@ -244,11 +261,13 @@ def run_single_step(env, case):
     return succeeded or result.get("next") is None, dict(result, summary=summary, step=step)
 
 
-def _results(definition, state, context, run_store):
+def _results(
+    definition: Orchestration, state: State, context: Context, run_store: RunStore
+) -> dict[str, StepResult]:
     """Return {step name: StepResult} of the state's wave; a step without a record has crashed."""
-    cursor, results = state["cursor"], {}
-    records = run_store.records(cursor)
-    for index, name in enumerate(state["wave"]["jobs"]):
+    cursor, records = state["cursor"], run_store.records(state["cursor"])
+    results: dict[str, StepResult] = {}
+    for index, name in enumerate(scheduler.wave_of(state)["jobs"]):
         key = run_store.step_key(cursor, index)
         step = scheduler.step_of(definition, state, name)
         child = records.get(key + RUN, {}).get("run")
@@ -259,15 +278,22 @@ def _results(definition, state, context, run_store):
     return results
 
 
-def _result(context, run_store, step, key, record, child):
+def _result(
+    context: Context,
+    run_store: RunStore,
+    step: Step,
+    key: str,
+    record: StepRecord,
+    child: Optional[str],
+) -> StepResult:
     """Return the StepResult of a step whose record is stored at `key`."""
-    entry = dict(record["log"], at=key)
+    entry: LogEntry = {**record["log"], "at": key}
     status, asked_seconds = entry.pop("status"), entry.pop("asked", 0)
     if status != scheduler.COMPLETED:
         return scheduler.StepResult(status, entry, child=child, wait_seconds=asked_seconds)
-    output = make_slot(record["output"], {"at": key, "name": None})
-    if record.get("context") is not None:
-        slots = make_slots(key, record["context"])
+    output, values = make_slot(record["output"], {"at": key, "name": None}), record.get("context")
+    if values is not None:
+        slots = make_slots(key, values)
     elif step.get("output") is None:
         slots = {step["name"]: output}
     else:
@@ -278,7 +304,7 @@ def _result(context, run_store, step, key, record, child):
     return scheduler.StepResult(status, entry, slots, output, wait_seconds=asked_seconds)
 
 
-def _store_values(run_store, key, values):
+def _store_values(run_store: RunStore, key: str, values: Mapping[str, Any]) -> dict[str, Slot]:
     """Return the slots of values that no step's record holds; if one is long, store all at `key`.
     """
     slots = make_slots(key, values)
@@ -287,13 +313,15 @@ def _store_values(run_store, key, values):
     return slots
 
 
-def _approval_result(context, run_store, cursor, step, decision, seconds):
+def _approval_result(
+    context: Context, run_store: RunStore, cursor: int, step: Step, decision: str, seconds: float
+) -> StepResult:
     """Return the StepResult of an approval."""
     output = {"approved": decision == APPROVED, "answered": decision != UNANSWERED}
     slots = _store_values(
         run_store, run_store.step_key(cursor, 0) + ".set", context.output_values(step, output)
     )
-    entry = {"duration": seconds, "attempts": 1}
+    entry: LogEntry = {"duration": seconds, "attempts": 1}
     if decision == APPROVED:
         return scheduler.StepResult(
             scheduler.COMPLETED, entry, slots, {"v": output}, wait_seconds=seconds
@@ -308,18 +336,25 @@ def _approval_result(context, run_store, cursor, step, decision, seconds):
 class _SchedulerHooks:
     """What the scheduler needs from the run; see scheduler.advance."""
 
-    def __init__(self, env, run_store, context, state, max_concurrent):
+    def __init__(
+        self,
+        env: Environment,
+        run_store: RunStore,
+        context: Context,
+        state: State,
+        max_concurrent: int,
+    ) -> None:
         self.max_concurrent = max_concurrent
         self._env, self._run_store, self._context, self._state = env, run_store, context, state
         self._number = 0
 
-    def now(self):
+    def now(self) -> float:
         return self._env.now()
 
-    def holds(self, condition):
+    def holds(self, condition: Condition) -> bool:
         return conditions.holds(condition, self._context.template_roots(condition))
 
-    def keep(self, step, slot):
+    def keep(self, step: Step, slot: Slot) -> None:
         if step.get("output") is None:
             self._state["context"][step["name"]] = slot
             return
@@ -329,7 +364,14 @@ class _SchedulerHooks:
         self._state["context"].update(_store_values(self._run_store, key, values))
 
 
-def _next_wave_result(env, case, run_store, run_record, state, delay=0):
+def _next_wave_result(
+    env: Environment,
+    case: dict[str, Any],
+    run_store: RunStore,
+    run_record: RunRecord,
+    state: State,
+    delay: float = 0,
+) -> dict[str, Any]:
     """Return the result that names the next wave, or that ends the run.
 
     :param delay: seconds to wait before the next wave.
@@ -345,19 +387,19 @@ def _next_wave_result(env, case, run_store, run_record, state, delay=0):
             "status": scheduler.FAILED, "step": None, "error": "the run timed out",
         }
         # There is no checkpoint of a wave that has not begun.
-        state.update(wave=None, cursor=state["cursor"] - 1)
+        state.update({"wave": None, "cursor": state["cursor"] - 1})
     case["progress"]["cursor"] = state["cursor"]
     case["progress"]["attempts"] = attempts_of(state["log"]) + sum(
         page["attempts"] for page in state["pages"]
     )
     if state["outcome"] is not None:
         return run_completion.finish_run(env, case, run_store, run_record, state, context)
-    wave, seconds_left = state["wave"], env.deadline(case).seconds_left()
+    wave, seconds_left = scheduler.wave_of(state), env.deadline(case).seconds_left()
     steps = [scheduler.step_of(definition, state, name) for name in wave["jobs"]]
     wave_input = _WAVE_INPUT[wave["kind"]](
         env, case, run_store, context, state, steps, seconds_left
     )
-    run_store.checkpoint(dict(state, deadline=case["deadline"]))
+    run_store.checkpoint(state, case["deadline"])
     summary = "wave %d: %s" % (state["cursor"], ", ".join(wave["jobs"]))
     run_log.emit("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
     next_input = dict(
@@ -374,12 +416,29 @@ def _next_wave_result(env, case, run_store, run_record, state, delay=0):
     }
 
 
-def _steps_input(env, case, run_store, context, state, steps, seconds_left):
+def _steps_input(
+    env: Environment,
+    case: dict[str, Any],
+    run_store: RunStore,
+    context: Context,
+    state: State,
+    steps: list[Step],
+    seconds_left: float,
+) -> dict[str, Any]:
     return {"steps": list(range(len(steps))), "limit": step_limits.limit(steps, seconds_left)}
 
 
-def _approval_input(env, case, run_store, context, state, steps, seconds_left):
+def _approval_input(
+    env: Environment,
+    case: dict[str, Any],
+    run_store: RunStore,
+    context: Context,
+    state: State,
+    steps: list[Step],
+    seconds_left: float,
+) -> dict[str, Any]:
     approval = steps[0]["approval"]
+    assert approval is not None
     expires_at = env.now() + approval["timeout"]
     question = templates.render(approval["question"], context.template_roots(approval["question"]))
     question = templates.as_text(question)
@@ -391,11 +450,19 @@ def _approval_input(env, case, run_store, context, state, steps, seconds_left):
     return {"ttl": int((expires_at - env.now()) // 60) + 1}
 
 
-def _sub_run_input(env, case, run_store, context, state, steps, seconds_left):
+def _sub_run_input(
+    env: Environment,
+    case: dict[str, Any],
+    run_store: RunStore,
+    context: Context,
+    state: State,
+    steps: list[Step],
+    seconds_left: float,
+) -> dict[str, Any]:
     step = steps[0]
     key = run_store.step_key(state["cursor"], 0)
     frame = state["stack"][-1]
-    rules = {
+    rules: dict[str, Any] = {
         "depth": case["depth"] + 1,
         "input": context.step_input(step),
         "parent": {"run": case["run"], "key": key},
@@ -403,8 +470,10 @@ def _sub_run_input(env, case, run_store, context, state, steps, seconds_left):
     resumed = frame["children"].get(step["name"])
     if resumed and RunStore(env, resumed).definition() is not None:
         rules["resume_of"] = resumed
-    content = {"request": {"orchestration": step["orchestration"], "rules": rules}}
-    content["trace"] = tracing.propagation_headers()
+    content = {
+        "request": {"orchestration": step["orchestration"], "rules": rules},
+        "trace": tracing.propagation_headers(),
+    }
     case_key = "%scase.%s.handed.%d" % (
         PREFIX,
         encode_key_part(case["run"] or "none"),
@@ -417,24 +486,27 @@ def _sub_run_input(env, case, run_store, context, state, steps, seconds_left):
     }
 
 
-_WAVE_INPUT = {
+_WaveInput = Callable[
+    [Environment, dict[str, Any], RunStore, Context, State, list[Step], float], dict[str, Any]
+]
+_WAVE_INPUT: dict[str, _WaveInput] = {
     scheduler.STEPS: _steps_input,
     scheduler.APPROVAL: _approval_input,
     scheduler.SUB_RUN: _sub_run_input,
 }
 
 
-def _dry_run_result(env, run_record):
+def _dry_run_result(env: Environment, run_record: RunRecord) -> dict[str, Any]:
     """Return the result of a dry run: the steps in order. Nothing is called or stored."""
     definition = run_record["definition"]
-    plan = scheduler.preview(definition)
-    for entry, step in plan:
+    plan: list[dict[str, Any]] = []
+    for entry, step in scheduler.preview(definition):
+        plan.append(dict(entry))
         if step["kind"] == "llm":
-            entry["models"] = llm_step.planned(env, step)
+            plan[-1]["models"] = llm_step.planned(env, step)
         elif step["kind"] == "action":
             action_step.allowed(env, step["action"])
     summary = "dry run: nothing was called; %d steps" % len(plan)
     report = run_completion.empty_report()
-    report.update(status="planned")
-    report["stepLogs"] = [entry for entry, _ in plan]
+    report["status"], report["stepLogs"] = "planned", plan
     return dict({"summary": summary, "next_task": "done"}, **report)

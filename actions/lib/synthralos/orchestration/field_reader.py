@@ -7,6 +7,8 @@ see `Fields.seconds`.
 
 import math
 import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Callable, Optional, TypeVar, Union, overload
 
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
@@ -18,18 +20,21 @@ MAX_ITEMS = 100
 # Names exclude everything that could be read as a template, a tag or a quoted path.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/@+&,()#-]*[A-Za-z0-9._:/@+&)#-])?\Z")
 _MISSING = object()
+# {field: its other names, in snake_case}
+Allowed = Mapping[str, Iterable[str]]
+T = TypeVar("T")
 
 
-def is_title(value):
+def is_title(value: object) -> bool:
     """Return whether `value` can be the name of a role, an orchestration, a step or a group."""
     return (
         isinstance(value, str) and len(value) <= MAX_NAME_CHARS and _NAME.match(value) is not None
     )
 
 
-def require_title(path, value):
+def require_title(path: str, value: object) -> str:
     """Return `value` if it is such a name; raise InvalidInput if it is not."""
-    if is_title(value):
+    if isinstance(value, str) and is_title(value):
         return value
     raise InvalidInput(
         path,
@@ -40,7 +45,7 @@ def require_title(path, value):
     )
 
 
-def style(raw):
+def style(raw: Iterable[object]) -> Optional[str]:
     """Return the spelling of the names in `raw`: CAMEL, SNAKE, or None if it is undecided."""
     names = [name for name in raw if isinstance(name, str)]
     if any(re.search(r"[a-z][A-Z]", name) for name in names):
@@ -48,7 +53,7 @@ def style(raw):
     return SNAKE if any("_" in name for name in names) else None
 
 
-def style_of_all(items):
+def style_of_all(items: Iterable[object]) -> Optional[str]:
     """Return the style that all mappings in a list share, or None."""
     styles = {style(item) for item in items if isinstance(item, dict)} - {None}
     return styles.pop() if len(styles) == 1 else None
@@ -59,59 +64,76 @@ class Fields:
 
     :param raw: the mapping that a person wrote.
     :param base_path: its dotted path, for error messages.
-    :param allowed: {field: its other names, in snake_case}.
     :param ignored: names that may be present and are dropped.
     :param parent_style: the style of the object around it, used if its own is undecided.
     :ivar style: CAMEL, SNAKE or None.
     :ivar blank: the fields that are null.
     """
 
-    def __init__(self, raw, base_path, allowed, ignored=(), parent_style=None):
+    def __init__(
+        self,
+        raw: object,
+        base_path: str,
+        allowed: Allowed,
+        ignored: Collection[str] = (),
+        parent_style: Optional[str] = None,
+    ) -> None:
         self.base_path = base_path
-        raw = _mapping(base_path, raw)
-        self.style = style(raw) or parent_style
-        self._values, self._spelled = {}, {}
+        values = _mapping(base_path, raw)
+        self.style = style(values) or parent_style
+        self._values: dict[str, Any] = {}
+        self._spelled: dict[str, str] = {}
         # Fields set to null: in an update they reset a field to its default.
-        self.blank = []
-        spellings = {}
+        self.blank: list[str] = []
+        spellings: dict[str, str] = {}
         for field, aliases in allowed.items():
             for name in (field,) + tuple(aliases):
                 spellings[name] = spellings[_camel(name)] = field
-        for name, value in raw.items():
+        for name, value in values.items():
             if name in ignored:
                 continue
-            field = spellings.get(name)
-            if field is None:
+            spelled_field = spellings.get(name)
+            if spelled_field is None:
                 raise _unknown(base_path, name, list(spellings))
             # null is the same as a missing field.
             if value is None:
-                self.blank.append(field)
+                self.blank.append(spelled_field)
                 continue
-            if field in self._values:
-                hint = "Use %s or %s, not both" % (self._spelled[field], name)
+            if spelled_field in self._values:
+                hint = "Use %s or %s, not both" % (self._spelled[spelled_field], name)
                 raise InvalidInput(self.path(name), value, "is a duplicate", hint)
-            self._values[field], self._spelled[field] = value, name
+            self._values[spelled_field], self._spelled[spelled_field] = value, name
 
-    def path(self, name):
+    def path(self, name: str) -> str:
         """Return the dotted path of the field, as it was spelled."""
         return "%s.%s" % (self.base_path, self._spelled.get(name, name))
 
-    def has(self, name):
+    def has(self, name: str) -> bool:
         return name in self._values
 
-    def value(self, name, default=None):
+    def value(self, name: str, default: Any = None) -> Any:
         return self._values.get(name, default)
 
-    def names(self):
+    def names(self) -> list[str]:
         return list(self._values)
 
-    def title(self, name, default=_MISSING):
+    @overload
+    def title(self, name: str) -> str:
+        ...
+
+    @overload
+    def title(self, name: str, default: None) -> Optional[str]:
+        ...
+
+    def title(self, name: str, default: object = _MISSING) -> Optional[str]:
         value = self.value(name, None if default is _MISSING else default)
         if value is None and default is None:
             return None
         return require_title(self.path(name), value)
 
-    def text(self, name, default=None, max_length=MAX_TEXT_CHARS):
+    def text(
+        self, name: str, default: Optional[str] = None, max_length: int = MAX_TEXT_CHARS
+    ) -> Optional[str]:
         """Return text of at most `max_length` characters; blank text counts as missing."""
         value = self.value(name)
         if value is None or value == "" or (isinstance(value, str) and not value.strip()):
@@ -121,7 +143,7 @@ class Fields:
             raise InvalidInput(self.path(name), value, "is not text, or is too long", hint)
         return value
 
-    def boolean(self, name, default):
+    def boolean(self, name: str, default: bool) -> bool:
         value = self.value(name, default)
         if not isinstance(value, bool):
             raise InvalidInput(
@@ -129,10 +151,10 @@ class Fields:
             )
         return value
 
-    def integer(self, name, default, minimum, maximum):
+    def integer(self, name: str, default: T, minimum: int, maximum: int) -> Union[int, T]:
         value = self.value(name, default)
         if value is None:
-            return None
+            return default
         # Some serializers write 3 as 3.0; JSON does not distinguish them.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -141,15 +163,16 @@ class Fields:
             raise InvalidInput(self.path(name), value, "is out of range", hint)
         return value
 
-    def number(self, name, default, minimum, maximum):
+    def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
         value = self.value(name, default)
         if not _is_number(value) or not minimum <= value <= maximum:
             hint = "Use a number from %s to %s" % (_plain(minimum), _plain(maximum))
             raise InvalidInput(self.path(name), value, "is out of range", hint)
-        return value
+        number: float = value
+        return number
 
-    def choice(self, name, default, choices):
-        value = self.value(name, default)
+    def choice(self, name: str, default: T, choices: Collection[str]) -> Union[str, T]:
+        value: Union[str, T] = self.value(name, default)
         if value is not None and value not in choices:
             raise InvalidInput(
                 self.path(name),
@@ -159,7 +182,9 @@ class Fields:
             )
         return value
 
-    def list_of(self, name, check, max_items=MAX_ITEMS):
+    def list_of(
+        self, name: str, check: Callable[[str, Any], T], max_items: int = MAX_ITEMS
+    ) -> list[T]:
         """Return the list under `name`, each item as `check(path, item)` returns it.
 
         A missing list is [].
@@ -172,18 +197,30 @@ class Fields:
             raise InvalidInput(self.path(name), None, "has %d items" % len(value), hint)
         return [check("%s[%d]" % (self.path(name), n), item) for n, item in enumerate(value)]
 
-    def unique_list(self, name, check, max_items=MAX_ITEMS):
+    def unique_list(
+        self, name: str, check: Callable[[str, Any], T], max_items: int = MAX_ITEMS
+    ) -> list[T]:
         """Like `list_of`, without duplicates, in the order of their first places."""
         return list(dict.fromkeys(self.list_of(name, check, max_items)))
 
-    def mapping(self, name, default=None):
+    @overload
+    def mapping(self, name: str) -> Optional[dict[str, Any]]:
+        ...
+
+    @overload
+    def mapping(self, name: str, default: dict[str, Any]) -> dict[str, Any]:
+        ...
+
+    def mapping(
+        self, name: str, default: Optional[dict[str, Any]] = None
+    ) -> Optional[dict[str, Any]]:
         """Return the object under `name`, a JSON value of bounded depth."""
         value = self.value(name)
         if value is None:
             return default
         return shallow(self.path(name), _mapping(self.path(name), value))
 
-    def seconds(self, name, default, minimum, maximum):
+    def seconds(self, name: str, default: float, minimum: float, maximum: float) -> float:
         """Return a time in seconds; a whole number stays an integer.
 
         A field in camelCase is in milliseconds. A field that is spelled the same in both styles
@@ -210,21 +247,21 @@ class Fields:
             raise InvalidInput(self.path(name), self.value(name), "is out of range", hint)
         return int(value) if value == int(value) else value
 
-    def reject(self, names, reason, hint):
+    def reject(self, names: Iterable[str], reason: str, hint: str) -> None:
         """Raise InvalidInput if one of `names` is present."""
         for name in names:
             if name in self._values:
                 raise InvalidInput(self.path(name), self._values[name], reason, hint)
 
 
-def text_item(path, value, max_length=MAX_TEXT_CHARS):
+def text_item(path: str, value: object, max_length: int = MAX_TEXT_CHARS) -> str:
     """Return `value` if it is text that is not blank; raise InvalidInput if it is not."""
     if not isinstance(value, str) or not value.strip() or len(value) > max_length:
         raise InvalidInput(path, value, "is not text, is blank or is too long", "Write it as text")
     return value
 
 
-def shallow(path, value, max_depth=20):
+def shallow(path: str, value: T, max_depth: int = 20) -> T:
     """Return `value` if it is not nested too deeply for a datastore and a result.
 
     :raises InvalidInput: it is nested more than `max_depth` levels deep.
@@ -236,13 +273,13 @@ def shallow(path, value, max_depth=20):
     return value
 
 
-def _mapping(path, value):
+def _mapping(path: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(path, value, "must be an object", "Write it as {...}")
     return value
 
 
-def _unknown(path, name, spellings):
+def _unknown(path: str, name: object, spellings: list[str]) -> InvalidInput:
     import difflib
 
     near = difflib.get_close_matches(str(name), spellings, 1, 0.6)
@@ -251,15 +288,15 @@ def _unknown(path, name, spellings):
     return InvalidInput("%s.%s" % (path, name), None, "is not an allowed field", hint)
 
 
-def _camel(name):
+def _camel(name: str) -> str:
     return re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name)
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     # No bound here is larger, and comparing such an integer with a float may raise.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and (isinstance(value, float) or abs(value) < 2**63) and math.isfinite(value)
 
 
-def _plain(number):
+def _plain(number: float) -> str:
     return "%d" % number if number == int(number) else "%s" % number

@@ -1,14 +1,22 @@
 """Selects the configured models that can serve a role."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Optional
+
 from synthralos.calls import llm_providers
+from synthralos.config.settings import Model, Settings
 from synthralos.core.errors import InvalidInput
 from synthralos.orchestration.config import configuration
+from synthralos.orchestration.role_schema import Role
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 # Characters per token: an estimate of the fewest tokens that a text takes, in any language.
 _CHARACTERS = 4
 
 
-def fitting(env, role):
+def fitting(env: "Environment", role: Role) -> list[str]:
     """Return the names of the models to call for `role`, in order.
 
     First its own model, else the default if that fits, else the first one that fits; then its
@@ -19,7 +27,7 @@ def fitting(env, role):
     return list(dict.fromkeys(names + role["fallback_models"]))
 
 
-def fits(model, role):
+def fits(model: Model, role: Role) -> bool:
     """Return whether a configured model has the window and the capabilities that `role` needs.
 
     A property that the configuration does not state counts as sufficient.
@@ -32,21 +40,21 @@ def fits(model, role):
     return all(name in model.capabilities for name, needed in role["needs"].items() if needed)
 
 
-def check(env, role, path="role"):
+def check(env: "Environment", role: Role, path: str = "role") -> None:
     """Raise InvalidInput if the role names a model that is not configured."""
     if role["model"] is not None:
         llm_providers.resolve_model(env.settings.providers, role["model"], field=path + ".model")
     check_fallbacks(env, role["fallback_models"], path)
 
 
-def check_fallbacks(env, names, path):
+def check_fallbacks(env: "Environment", names: Iterable[str], path: str) -> None:
     """Raise InvalidInput if one of `names` is not a configured model."""
     for n, name in enumerate(names):
         field = "%s.fallback_models[%d]" % (path, n)
         llm_providers.resolve_model(env.settings.providers, name, field=field)
 
 
-def check_length(role, text):
+def check_length(role: Role, text: str) -> None:
     """Raise InvalidInput if `text` exceeds the role's max_context, at 4 characters a token."""
     tokens = len(text) // _CHARACTERS
     if role["max_context"] is not None and tokens > role["max_context"]:
@@ -58,7 +66,7 @@ def check_length(role, text):
         )
 
 
-def _default(env, role):
+def _default(env: "Environment", role: Role) -> Optional[str]:
     name = configuration(env).default_model
     if name is None:
         return None
@@ -68,7 +76,7 @@ def _default(env, role):
     return name if fits(served.model, role) else None
 
 
-def _first(settings, role):
+def _first(settings: Settings, role: Role) -> Optional[str]:
     for provider in settings.providers:
         for model in provider.models:
             if fits(model, role):

@@ -1,42 +1,23 @@
 """The schema of orchestrations and roles: validates definitions and returns their normal form.
 
 A normal form is plain JSON with every field present; the normal form of a normal form is itself.
-An orchestration:
-
-    {name, description: text or null, tags [texts], active, max_concurrent 1-20,
-     on_failure "fail" | "continue",
-     auto_resume: null or {max_resumes 1-10, resume_delay: seconds},
-     webhook: null or {url or url_from, headers_from},
-     output: a mapping with templates, or null, steps [step]}
-
-With `auto_resume` a failed run resumes itself after `resume_delay`, at most `max_resumes` times in
-a row; see resuming.
-
-A step:
-
-    {name, description, order, kind "llm" | "action" | "approval" | "loop" | "branch" |
-     "orchestration", role: name or null, action: reference or null, parameters: a mapping or null,
-     group: id or null, depends_on: names or null, condition: a tree or null (conditions),
-     input: a mapping with templates or null, for an LLM step also a text; output: a mapping or
-     null, max_retries 0-10, retry_delay and timeout: seconds, priority: higher goes first,
-     fallback_models [names], context_keys [keys], schema: of draft 4 or null,
-     critic: null or {role, threshold 0-1}, cache, on_failure: null for the orchestration's,
-     loop: null or {steps, until, max_rounds}, branch: null or {cases [{when, steps}], otherwise},
-     orchestration: the name of another or null, approval: null or {question, timeout: seconds}}
-
 Roles are in role_schema.py, steps in step_schema.py; dependencies.py defines the order of steps.
 """
 
-from typing import Any, Optional
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.orchestration import role_schema
 from synthralos.orchestration import step_schema as of_steps
-from synthralos.orchestration.field_reader import Fields
+from synthralos.orchestration.field_reader import Allowed, Fields
+from synthralos.orchestration.role_schema import Named, Role
+from synthralos.orchestration.step_schema import Step, WithSteps
 from synthralos.storage import state_codec
 
+T = TypeVar("T")
 MAX_CONCURRENT = 20
 MAX_TAGS = 50
 MAX_TAG_CHARS = 64
@@ -45,7 +26,7 @@ MAX_RESUME_DELAY_SECONDS, DEFAULT_RESUME_DELAY_SECONDS = 24 * 3600, 60
 MAX_DEFINITION_BYTES = 1024 * 1024
 # Prefix of the datastore keys that a webhook may read; no definition can send out other secrets.
 WEBHOOK_KEYS = "synthralos_webhook"
-_FIELDS = {
+_FIELDS: Allowed = {
     "name": (),
     "description": (),
     "tags": (),
@@ -59,7 +40,43 @@ _FIELDS = {
 }
 
 
-def role(raw, path="role"):
+class AutoResume(TypedDict):
+    """That a failed run resumes itself after `resume_delay` seconds, at most `max_resumes` times in
+    a row; see resuming.
+    """
+
+    max_resumes: int
+    resume_delay: float
+
+
+class Webhook(TypedDict):
+    """Where the report of a run is sent. `url_from`, `headers_from`: datastore keys; there is a
+    `url` or a `url_from`.
+    """
+
+    url: Optional[str]
+    url_from: Optional[str]
+    headers_from: Optional[str]
+
+
+class Orchestration(Named, WithSteps):
+    """An orchestration in its normal form.
+
+    `max_concurrent`: how many steps may run at the same time; `on_failure`: fail or continue, where
+    a step does not say it; `output`: with templates.
+    """
+
+    description: Optional[str]
+    tags: list[str]
+    active: bool
+    max_concurrent: int
+    on_failure: str
+    auto_resume: Optional[AutoResume]
+    webhook: Optional[Webhook]
+    output: Optional[dict[str, Any]]
+
+
+def role(raw: object, path: str = "role") -> Role:
     """Return the normal form of a role.
 
     :raises InvalidInput: `raw` is not a valid role, or is too large.
@@ -67,36 +84,38 @@ def role(raw, path="role"):
     return _require_small(path, role_schema.role(raw, path))
 
 
-def orchestration(raw, path="orchestration", max_concurrent=5):
+def orchestration(
+    raw: object, path: str = "orchestration", max_concurrent: int = 5
+) -> Orchestration:
     """Return the normal form of an orchestration.
 
     :param max_concurrent: how many steps may run at the same time if `raw` does not set it.
     :raises InvalidInput: `raw` is not a valid orchestration, or is too large.
     """
     fields = Fields(raw, path, _FIELDS, role_schema.IGNORED)
-    return _require_small(
-        path,
-        {
-            "name": fields.title("name"),
-            "description": fields.text("description"),
-            "tags": tags(fields),
-            "active": fields.boolean("active", True),
-            "max_concurrent": fields.integer("max_concurrent", max_concurrent, 1, MAX_CONCURRENT),
-            "on_failure": fields.choice("on_failure", "fail", of_steps.POLICIES),
-            "auto_resume": _auto_resume(fields),
-            "webhook": _webhook(fields),
-            "output": fields.mapping("output"),
-            "steps": of_steps.steps(fields.value("steps"), fields.path("steps"), fields.style),
-        },
-    )
+    normal: Orchestration = {
+        "name": fields.title("name"),
+        "description": fields.text("description"),
+        "tags": tags(fields),
+        "active": fields.boolean("active", True),
+        "max_concurrent": fields.integer("max_concurrent", max_concurrent, 1, MAX_CONCURRENT),
+        "on_failure": fields.choice("on_failure", "fail", of_steps.POLICIES),
+        "auto_resume": _auto_resume(fields),
+        "webhook": _webhook(fields),
+        "output": fields.mapping("output"),
+        "steps": of_steps.steps(fields.value("steps"), fields.path("steps"), fields.style),
+    }
+    return _require_small(path, normal)
 
 
-def role_updated(before, updates, path="updates"):
+def role_updated(before: Role, updates: object, path: str = "updates") -> Role:
     """Return the normal form of a role after `updates`; see role_schema.updated."""
     return _require_small(path, role_schema.updated(before, updates, path))
 
 
-def orchestration_updated(before, updates, path="updates"):
+def orchestration_updated(
+    before: Orchestration, updates: object, path: str = "updates"
+) -> Orchestration:
     """Return the normal form of an orchestration after `updates`.
 
     :param updates: fields in either spelling; null resets a field to its default, and `steps`
@@ -105,7 +124,7 @@ def orchestration_updated(before, updates, path="updates"):
     """
     fields = Fields(updates, path, _FIELDS, role_schema.IGNORED)
     role_schema.keep_name(fields, before)
-    merged = dict(before, **dict.fromkeys(fields.blank))
+    merged: dict[str, Any] = dict(before, **dict.fromkeys(fields.blank))
     merged.update((name, fields.value(name)) for name in fields.names())
     if fields.has("steps"):
         # Normalized here: mixed with normal forms, the style of their times could not be detected.
@@ -113,7 +132,7 @@ def orchestration_updated(before, updates, path="updates"):
     return orchestration(merged, path)
 
 
-def every_step(steps):
+def every_step(steps: Iterable[Step]) -> Iterator[Step]:
     """Yield each step of a list of normal forms, including those in loops and branches."""
     for step in steps:
         yield step
@@ -121,7 +140,7 @@ def every_step(steps):
             yield from every_step(inner)
 
 
-def inside(step):
+def inside(step: Step) -> Iterator[list[Step]]:
     """Yield the lists of steps that a loop or branch contains."""
     if step["loop"] is not None:
         yield step["loop"]["steps"]
@@ -131,18 +150,20 @@ def inside(step):
         yield step["branch"]["otherwise"]
 
 
-def roles_used(orchestration):
+def roles_used(orchestration: WithSteps) -> list[str]:
     """Return the sorted names of the roles of its steps and their critics."""
-    names = set()
+    names: set[str] = set()
     for step in every_step(orchestration["steps"]):
-        names.add(step["role"])
-        names.add((step["critic"] or {}).get("role"))
-    return sorted(names - {None})
+        if step["role"] is not None:
+            names.add(step["role"])
+        if step["critic"] is not None:
+            names.add(step["critic"]["role"])
+    return sorted(names)
 
 
-def tags(fields):
+def tags(fields: Fields) -> list[str]:
     """Return the unique tags of an orchestration."""
-    def tag(path, value):
+    def tag(path: str, value: object) -> str:
         if not isinstance(value, str) or not value.strip() or len(value) > MAX_TAG_CHARS:
             hint = "Tags are text of at most %d characters" % MAX_TAG_CHARS
             raise InvalidInput(path, value, "is not a valid tag", hint)
@@ -151,18 +172,16 @@ def tags(fields):
     return fields.unique_list("tags", tag, MAX_TAGS)
 
 
-def _auto_resume(fields: Fields) -> Optional[dict[str, Any]]:
-    """Return {max_resumes, resume_delay}, or None if runs do not resume themselves.
-
-    `true` stands for the defaults.
+def _auto_resume(fields: Fields) -> Optional[AutoResume]:
+    """Return when runs resume themselves, or None if they do not; `true` stands for the defaults.
     """
-    policy = fields.value("auto_resume", False)
-    if isinstance(policy, bool):
-        policy = {} if policy else None
-    if policy is None:
+    raw_policy = fields.value("auto_resume", False)
+    if isinstance(raw_policy, bool):
+        raw_policy = {} if raw_policy else None
+    if raw_policy is None:
         return None
     allowed = {"max_resumes": (), "resume_delay": ()}
-    policy = Fields(policy, fields.path("auto_resume"), allowed, parent_style=fields.style)
+    policy = Fields(raw_policy, fields.path("auto_resume"), allowed, parent_style=fields.style)
     return {
         "max_resumes": policy.integer("max_resumes", DEFAULT_RESUMES, 1, MAX_RESUMES),
         "resume_delay": policy.seconds(
@@ -171,7 +190,7 @@ def _auto_resume(fields: Fields) -> Optional[dict[str, Any]]:
     }
 
 
-def _webhook(fields):
+def _webhook(fields: Fields) -> Optional[Webhook]:
     raw_webhook = fields.value("webhook")
     if raw_webhook is None:
         return None
@@ -183,16 +202,16 @@ def _webhook(fields):
         raise InvalidInput(
             webhook.base_path, None, reason, "Set url, or url_from: a datastore key"
         )
-    webhook_fields = {name: _webhook_key(webhook, name) for name in ("url_from", "headers_from")}
-    webhook_fields["url"] = _url(webhook)
-    return {name: webhook_fields[name] for name in allowed}
+    url_from, headers_from = (
+        _webhook_key(webhook, name) for name in ("url_from", "headers_from")
+    )
+    return {"url": _url(webhook), "url_from": url_from, "headers_from": headers_from}
 
 
-def _webhook_key(webhook, name):
-    value = webhook.value(name)
-    if value is None:
+def _webhook_key(webhook: Fields, name: str) -> Optional[str]:
+    if not webhook.has(name):
         return None
-    require_identifier(webhook.path(name), value)
+    value = require_identifier(webhook.path(name), webhook.value(name))
     if not value.startswith(WEBHOOK_KEYS):
         reason = "is not the datastore key of a webhook"
         hint = "Name the key %s_<name>; webhooks cannot read other secrets" % WEBHOOK_KEYS
@@ -200,7 +219,7 @@ def _webhook_key(webhook, name):
     return value
 
 
-def _url(webhook):
+def _url(webhook: Fields) -> Optional[str]:
     value = webhook.text("url", max_length=2000)
     if value is None:
         return None
@@ -215,7 +234,7 @@ def _url(webhook):
     return value
 
 
-def _require_small(path, normal):
+def _require_small(path: str, normal: T) -> T:
     """Return `normal` if it is JSON of at most MAX_DEFINITION_BYTES; raise InvalidInput if not."""
     size = len(state_codec.canonical_json(path, normal))
     if size > MAX_DEFINITION_BYTES:

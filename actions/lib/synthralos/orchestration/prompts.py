@@ -1,9 +1,11 @@
 """Builds the chat messages of a step: its role and its input."""
 
 import json
+from typing import Any, Optional
 
+from synthralos.calls.llm_wires.chat_messages import Message
 from synthralos.orchestration import definition_tools
-from synthralos.orchestration.role_schema import may_change_definitions
+from synthralos.orchestration.role_schema import Role, may_change_definitions
 
 JSON_ONLY = (
     "Answer with one JSON value that matches this JSON Schema, and with nothing else:\n%s"
@@ -22,10 +24,10 @@ SCORED = {
 }
 
 
-def messages(role, step_input, schema=None):
+def messages(role: Role, step_input: Any, schema: Optional[dict[str, Any]] = None) -> list[Message]:
     """Return the chat messages of a step.
 
-    :param role: in normal form; given: the step's input, text or another JSON value.
+    :param step_input: text or another JSON value.
     """
     parts = [role["base_prompt"]]
     if role.get("tone"):
@@ -48,14 +50,14 @@ def messages(role, step_input, schema=None):
     ]
 
 
-def critic_messages(role, step_input, output):
+def critic_messages(role: Role, step_input: Any, output: Any) -> list[Message]:
     """Return the chat messages of a critic."""
     system = "\n\n".join([role["base_prompt"], JUDGE, JSON_ONLY % json.dumps(SCORED)])
     content = json.dumps({"input": step_input, "answer": output}, ensure_ascii=False, indent=1)
     return [{"role": "system", "content": system}, {"role": "user", "content": content}]
 
 
-def retry_messages(previous, answer, problem):
+def retry_messages(previous: list[Message], answer: str, problem: str) -> list[Message]:
     """Return the `previous` messages with an answer that was rejected, and the problem."""
     return previous + [
         {"role": "assistant", "content": answer or "(nothing)"},
@@ -63,13 +65,13 @@ def retry_messages(previous, answer, problem):
     ]
 
 
-def expects_json(role):
+def expects_json(role: Role) -> bool:
     """Return whether the role's `response_format` demands an answer in JSON."""
     response_format = sampling(role).get("response_format") or {}
     return response_format.get("type") in ("json_object", "json_schema")
 
 
-def sampling(role):
+def sampling(role: Role) -> dict[str, Any]:
     """Return the sampling parameters that the role sets explicitly."""
     defaults = role.get("defaults") or {}
     parameters = {name: defaults.get(name) for name in role.get("given") or []}
@@ -77,7 +79,7 @@ def sampling(role):
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _response_format(value):
+def _response_format(value: Any) -> Optional[dict[str, Any]]:
     """Return a response_format that every model can be asked for, or None."""
     if isinstance(value, str):
         value = {"type": value}
@@ -88,5 +90,5 @@ def _response_format(value):
     return {"type": "json_object"} if is_json else None
 
 
-def _text(value):
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)

@@ -2,21 +2,19 @@
 
 A failed run plans its resume when it ends, waits in its workflow, and then starts the run that
 resumes it. Cancelling it while it waits therefore ends the chain. The plan is a part of the stored
-end of the run:
-
-    {number: of the resume, from 1; max_resumes; delay: whole seconds;
-     at: when it is due, in seconds since the epoch}
-
-A resume that a person starts begins a new chain.
+end of the run, see run_store.PlannedResume. A resume that a person starts begins a new chain.
 """
 
-from typing import Any, Optional, TypedDict
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.orchestration.run_completion import WORKFLOW
-from synthralos.orchestration.run_store import RunStore
+from synthralos.orchestration.run_store import EndRecord, RunRecord, RunStore
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 REF = "synthralos." + WORKFLOW
 CANCELLED = ("canceling", "canceled")
@@ -32,18 +30,16 @@ class View(TypedDict):
     next_at: Optional[str]
 
 
-def view(
-    run_record: dict[str, Any], end: Optional[dict[str, Any]], pending: bool
-) -> Optional[View]:
+def view(run_record: RunRecord, end: Optional[EndRecord], pending: bool) -> Optional[View]:
     """Return the View of a run, or None if its definition has no `auto_resume`.
 
-    :param run_record: as RunStore.begin stored it; end: as RunStore.end did.
     :param pending: whether a planned resume may still begin.
     """
-    policy = (run_record.get("definition") or {}).get("auto_resume")
+    definition = run_record.get("definition")
+    policy = definition.get("auto_resume") if definition else None
     if not policy:
         return None
-    plan = (end or {}).get("resume")
+    plan = end.get("resume") if end else None
     return {
         "max_resumes": policy["max_resumes"],
         "resume_delay": policy["resume_delay"],
@@ -52,7 +48,7 @@ def view(
     }
 
 
-def start(env: Any, run_id: str, status: str) -> str:
+def start(env: "Environment", run_id: str, status: str) -> str:
     """Start the planned resume of `run_id`, unless it has been resumed since then.
 
     :param status: StackStorm's status of the execution `run_id`.
@@ -60,7 +56,9 @@ def start(env: Any, run_id: str, status: str) -> str:
     :raises InvalidInput: no resume is planned, or the run is cancelled.
     """
     store = RunStore(env, run_id)
-    run_record, plan = store.definition() or {}, (store.ended() or {}).get("resume")
+    run_record: RunRecord = store.definition() or {}
+    end = store.ended()
+    plan = end.get("resume") if end else None
     if plan is None:
         raise InvalidInput("automatic", True, "run %s has no planned resume" % run_id, _HINT)
     existing = store.resumed_by()

@@ -1,25 +1,15 @@
-"""The schema of roles: who answers a step.
+"""The schema of roles: who answers a step."""
 
-A role in its normal form:
-
-    {name, base_prompt,
-     needs {vision, reasoning, coding, tools, json, uncensored, image_generation: booleans},
-     min_context, max_context: tokens or null,
-     defaults {temperature, max_tokens, top_p, frequency_penalty, presence_penalty, stop, seed,
-               response_format}, given [the defaults that were set explicitly],
-     model: the name of a configured one or null, fallback_models [names], tools [names],
-     terminal_restrictions, criteria: a JSON value or null, tone: text or null,
-     domain_knowledge [texts]}
-"""
+from typing import Any, Optional, TypedDict, Union
 
 from synthralos.config.settings import CAPABILITIES
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
-from synthralos.orchestration.field_reader import Fields, shallow, text_item
+from synthralos.orchestration.field_reader import Allowed, Fields, shallow, text_item
 
 META = "meta"
 NEEDS = CAPABILITIES
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "temperature": 0.7,
     "max_tokens": 2048,
     "top_p": 1.0,
@@ -36,7 +26,7 @@ MAX_STOPS = 16
 RECORD = ("id", "version", "versions", "created_at", "updated_at", "created_by", "updated_by")
 _RECORD_CAMEL = ("createdAt", "updatedAt", "createdBy", "updatedBy")
 IGNORED = RECORD + _RECORD_CAMEL
-_FIELDS = {
+_FIELDS: dict[str, tuple[str, ...]] = {
     "name": (),
     "base_prompt": (),
     "needs": ("capabilities",),
@@ -58,20 +48,49 @@ _FIELDS.update(("needs_" + name, ()) for name in NEEDS)
 _FIELDS.update(("default_" + name, ()) for name in DEFAULTS)
 
 
-def role(raw, path="role"):
+class Named(TypedDict):
+    """What has a name: a role or an orchestration."""
+
+    name: str
+
+
+class Role(Named):
+    """A role in its normal form.
+
+    `needs`: whether it needs each of NEEDS; `min_context`, `max_context`: tokens; `defaults`: the
+    values of DEFAULTS; `given`: the names of those that were set explicitly; `model`: the name of a
+    configured one; `terminal_restrictions`, `criteria`: JSON values.
+    """
+
+    base_prompt: str
+    needs: dict[str, bool]
+    min_context: Optional[int]
+    max_context: Optional[int]
+    defaults: dict[str, Any]
+    given: list[str]
+    model: Optional[str]
+    fallback_models: list[str]
+    tools: list[str]
+    terminal_restrictions: Any
+    criteria: Any
+    tone: Optional[str]
+    domain_knowledge: list[str]
+
+
+def role(raw: object, path: str = "role") -> Role:
     """Return the normal form of a role.
 
     :raises InvalidInput: `raw` is not a valid role.
     """
     fields = Fields(raw, path, _FIELDS, IGNORED)
-    limits = _limits(fields)
+    min_context, max_context = _limits(fields)
     defaults, explicit = _defaults(fields)
     return {
         "name": fields.title("name"),
         "base_prompt": _prompt(fields),
         "needs": _needs(fields),
-        "min_context": limits[0],
-        "max_context": limits[1],
+        "min_context": min_context,
+        "max_context": max_context,
         "defaults": defaults,
         "given": explicit,
         "model": _model(fields),
@@ -86,7 +105,7 @@ def role(raw, path="role"):
     }
 
 
-def updated(before, updates, path="updates"):
+def updated(before: Role, updates: object, path: str = "updates") -> Role:
     """Return the normal form of a role after `updates`.
 
     :param updates: fields in either spelling; null resets a field to its default. Needs and
@@ -113,7 +132,7 @@ def updated(before, updates, path="updates"):
     return role(flat, path)
 
 
-def keep_name(fields, before):
+def keep_name(fields: Fields, before: Named) -> None:
     """Raise InvalidInput if an update changes the name, by which other definitions refer to it."""
     name = fields.value("name", before["name"])
     if name != before["name"]:
@@ -121,7 +140,7 @@ def keep_name(fields, before):
         raise InvalidInput(fields.path("name"), name, "differs from the stored name", hint)
 
 
-def _flat(normal):
+def _flat(normal: Role) -> dict[str, Any]:
     """Return a normal form with its needs and its explicit defaults at the top level."""
     flat = {name: value for name, value in normal.items()
             if name not in ("needs", "defaults", "given")}
@@ -130,12 +149,12 @@ def _flat(normal):
     return flat
 
 
-def may_change_definitions(role):
+def may_change_definitions(role: Role) -> bool:
     """Return whether the role may create, change and delete roles and orchestrations."""
     return META in role["tools"]
 
 
-def _prompt(fields):
+def _prompt(fields: Fields) -> str:
     prompt = fields.text("base_prompt")
     if prompt is None:
         hint = "Describe in base_prompt what the role has to do"
@@ -143,12 +162,12 @@ def _prompt(fields):
     return prompt
 
 
-def _model(fields):
+def _model(fields: Fields) -> Optional[str]:
     value = fields.value("model")
     return None if value is None else require_identifier(fields.path("model"), value)
 
 
-def _needs(fields):
+def _needs(fields: Fields) -> dict[str, bool]:
     nested = _nested(fields, "needs", {name: ("needs_" + name,) for name in NEEDS})
     needs = {}
     for name in NEEDS:
@@ -157,7 +176,7 @@ def _needs(fields):
     return needs
 
 
-def _limits(fields):
+def _limits(fields: Fields) -> tuple[Optional[int], Optional[int]]:
     nested = _nested(fields, "limits", {"min_context": (), "max_context": ()})
     limits = []
     for name in ("min_context", "max_context"):
@@ -172,10 +191,11 @@ def _limits(fields):
     return minimum, maximum
 
 
-def _defaults(fields):
+def _defaults(fields: Fields) -> tuple[dict[str, Any], list[str]]:
     """Return (the defaults, the names of those that were set explicitly)."""
     nested = _nested(fields, "defaults", {name: ("default_" + name,) for name in DEFAULTS})
-    defaults, explicit = {}, []
+    defaults: dict[str, Any] = {}
+    explicit: list[str] = []
     for name in DEFAULTS:
         source, field = _locate(fields, "default_" + name, nested, name)
         defaults[name] = _hyperparameter(source, field, name)
@@ -187,7 +207,7 @@ def _defaults(fields):
     return defaults, [name for name in DEFAULTS if name in explicit]
 
 
-def _hyperparameter(source, field, name):
+def _hyperparameter(source: Fields, field: str, name: str) -> Any:
     default = DEFAULTS[name]
     if name == "max_tokens":
         return source.integer(field, default, 1, MAX_TOKENS)
@@ -201,45 +221,46 @@ def _hyperparameter(source, field, name):
     return source.number(field, default, minimum, maximum)
 
 
-def _stop(source, field):
+def _stop(source: Fields, field: str) -> Union[str, list[str], None]:
     value = source.value(field)
     if value is None or (isinstance(value, str) and value):
         return value
     return source.list_of(field, _stop_item, MAX_STOPS)
 
 
-def _stop_item(path, value):
+def _stop_item(path: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidInput(path, value, "must be text", "Write the text at which the model stops")
     return value
 
 
-def _response_format(source, field):
+def _response_format(source: Fields, field: str) -> Optional[dict[str, Any]]:
     value = source.value(field)
     if isinstance(value, str):
         # The guide's short form of the providers' object.
         value = {"type": value}
-    is_valid = value is None or (isinstance(value, dict) and isinstance(value.get("type"), str))
-    if not is_valid:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         hint = "Use json_object, or an object such as {type: json_object}"
         raise InvalidInput(source.path(field), value, "is not a response format", hint)
     return shallow(source.path(field), value)
 
 
-def _default_name(path, value):
-    if value not in DEFAULTS:
+def _default_name(path: str, value: object) -> str:
+    if not isinstance(value, str) or value not in DEFAULTS:
         raise InvalidInput(
             path, value, "is not a hyperparameter", "Use some of " + ", ".join(DEFAULTS)
         )
     return value
 
 
-def _nested(fields, name, allowed):
+def _nested(fields: Fields, name: str, allowed: Allowed) -> Fields:
     """Return the Fields of the object under `name`, or of an empty one if it is missing."""
     return Fields(fields.mapping(name, {}), fields.path(name), allowed, parent_style=fields.style)
 
 
-def _locate(fields, outer, nested, inner):
+def _locate(fields: Fields, outer: str, nested: Fields, inner: str) -> tuple[Fields, str]:
     """Find a field that may be at the top level or in a nested object.
 
     :returns: (the Fields that have it, its name there).

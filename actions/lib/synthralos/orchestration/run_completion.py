@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from typing import Any, Optional
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, TypedDict
 
 from synthralos.calls.http import CallError
 from synthralos.config.connection import connection
@@ -11,9 +12,18 @@ from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.orchestration import scheduler, templates
+from synthralos.orchestration.orchestration_schema import Orchestration
 from synthralos.orchestration.run_context import STATE, Context
-from synthralos.orchestration.run_store import EndRecord, RunRecord, RunStore
+from synthralos.orchestration.run_store import (
+    EndRecord,
+    Logged,
+    PlannedResume,
+    RunRecord,
+    RunStore,
+)
+from synthralos.orchestration.scheduler import LogEntry, Outcome, Slot, State
 from synthralos.runtime import failure_record, workflow_run
+from synthralos.runtime.environment import Environment
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
 from synthralos.telemetry import run_log
@@ -29,11 +39,60 @@ RESUME = "resume"
 _RESUME = ("number", "max_resumes", "delay")
 
 
-def empty_report():
-    """Return the report of a run that has done nothing.
+class RunError(TypedDict):
+    """Why a run did not complete. `step`: the step that failed, or None."""
 
-    `stepLogs` has the name that the orchestration guide gives to the logs of the steps.
+    cause: str
+    message: str
+    step: Optional[str]
+
+
+class _Output(TypedDict):
+    output: Any
+
+
+class FittedOutput(_Output, total=False):
+    """The output of a run. One that is too large for a result is None there; `output_key` is where
+    it is stored, or None if it could not be.
     """
+
+    output_key: Optional[str]
+    output_bytes: int
+
+
+class _RunReport(TypedDict):
+    success: bool
+    status: str
+    error: Optional[Mapping[str, Any]]
+    ticket: Optional[str]
+    checkpoints: list[str]
+    result: FittedOutput
+    stepLogs: list[dict[str, Any]]
+
+
+class Report(_RunReport, total=False):
+    """What the result of a run says of it.
+
+    `error`: at least its cause and message, or None; `checkpoints`: keys of the states before its
+    waves; `stepLogs` has the name that the orchestration guide gives to the logs of the steps, see
+    `step_logs`; `unrecorded`: what could not be stored.
+    """
+
+    trigger: str
+    webhook: Optional[str]
+    resumed_by: Optional[str]
+    unrecorded: str
+
+
+class Parent(TypedDict):
+    """The run that has started a sub-orchestration, and the key of the step that is it."""
+
+    run: str
+    key: str
+
+
+def empty_report() -> Report:
+    """Return the report of a run that has done nothing."""
     return {
         "success": False,
         "status": "failed",
@@ -46,39 +105,41 @@ def empty_report():
 
 
 def finish_run(
-    env: Any,
+    env: Environment,
     case: dict[str, Any],
     run_store: RunStore,
     run_record: RunRecord,
-    state: dict[str, Any],
+    state: State,
     context: Context,
 ) -> dict[str, Any]:
     """End a run and return the result of its last task.
 
-    :param state: the state of the run, whose outcome is set; context: its Context.
+    :param state: of the run, whose outcome is set.
     :returns: a report whose `next_task` is "done", "failed", or "resume" for a failed run that will
         resume itself.
     """
     definition, outcome, log = run_record["definition"], state["outcome"], run_store.log(state)
-    status, output, error = outcome["status"], None, None
+    assert outcome is not None
+    status, output = outcome["status"], None
+    error: Optional[RunError] = None
     if status == scheduler.COMPLETED:
         try:
             output = _output(definition, context)
         except InvalidInput as refused:
-            status, outcome = scheduler.FAILED, dict(outcome, error=str(refused))
+            status, outcome = scheduler.FAILED, {**outcome, "error": str(refused)}
     if status != scheduler.COMPLETED:
         error = _error(env, status, outcome)
     plan = None
     if status == scheduler.FAILED and not case["parent"]:
         plan = _planned_resume(env, run_record)
-    report = dict(
-        empty_report(),
-        success=status == scheduler.COMPLETED,
-        status=status,
-        checkpoints=run_store.waves(run_record, state),
-        result=fit_output(env, case["run"], output),
-        stepLogs=step_logs(env, run_store, log),
-    )
+    report: Report = {
+        **empty_report(),
+        "success": status == scheduler.COMPLETED,
+        "status": status,
+        "checkpoints": run_store.waves(run_record, state),
+        "result": fit_output(env, case["run"], output),
+        "stepLogs": step_logs(env, run_store, log),
+    }
     public_context = {name: slot for name, slot in state["context"].items() if name == STATE}
     run_store.end(_end_record(env, status, state, output, error, public_context, plan))
     if case["parent"]:
@@ -94,29 +155,29 @@ def finish_run(
             case["asked"],
         )
     case["transitions"] = _transitions(state["log"])
-    report.update(error=error)
-    if plan is not None:
+    report["error"] = error
+    if plan is not None and error is not None:
         # A run that resumes itself needs no ticket; the last of its resumes opens one.
-        return _resume_result(env, case, report, plan)
-    if status == scheduler.FAILED and not case["parent"]:
+        return _resume_result(env, case, report, error, plan)
+    if status == scheduler.FAILED and error is not None and not case["parent"]:
         case["gave_up"] = {"error": error, "reason": error["message"]}
         run = failure_record.failed_run(WORKFLOW, case["subject"], case)
         report["ticket"] = failure_record.record_failed_run(env, run)["ticket"]
     elif not case["parent"]:
         workflow_run.record_summary(env, case, "recovered", None, end=status, recovery=None)
-    report.update(webhook=_post_webhook(env, definition, run_record, report, run_store.run))
+    report["webhook"] = _post_webhook(env, definition, run_record, report, run_store.run)
     summary = "%s: %s" % (status, error["message"] if error else _counts(log))
     return dict({"summary": summary, "next_task": _next_task(status)}, **report)
 
 
 def _end_record(
-    env: Any,
+    env: Environment,
     status: str,
-    state: dict[str, Any],
+    state: Logged,
     output: Any,
-    error: Optional[dict[str, Any]],
-    context: dict[str, Any],
-    plan: Optional[dict[str, Any]],
+    error: Optional[Mapping[str, Any]],
+    context: dict[str, Slot],
+    plan: Optional[PlannedResume],
 ) -> EndRecord:
     return {
         "status": status, "output": output, "error": error, "log": state["log"],
@@ -124,8 +185,8 @@ def _end_record(
     }
 
 
-def _planned_resume(env: Any, run_record: RunRecord) -> Optional[dict[str, Any]]:
-    """Return the plan by which a failed run resumes itself, see resuming; None if it does not."""
+def _planned_resume(env: Environment, run_record: RunRecord) -> Optional[PlannedResume]:
+    """Return when a failed run resumes itself, see resuming; None if it does not."""
     policy = run_record["definition"].get("auto_resume")
     number = (run_record.get("resumes") or 0) + 1
     if not policy or number > policy["max_resumes"]:
@@ -138,10 +199,14 @@ def _planned_resume(env: Any, run_record: RunRecord) -> Optional[dict[str, Any]]
 
 
 def _resume_result(
-    env: Any, case: dict[str, Any], report: dict[str, Any], plan: dict[str, Any]
+    env: Environment,
+    case: dict[str, Any],
+    report: Report,
+    error: Mapping[str, Any],
+    plan: PlannedResume,
 ) -> dict[str, Any]:
     """Return the result of the task that ends a run which will resume itself by `plan`."""
-    error, resume = report["error"], {name: plan[name] for name in _RESUME}
+    resume = {name: value for name, value in plan.items() if name in _RESUME}
     # The workflow waits until the resume begins, which may be later than the run's deadline.
     inquiries.record_wait(env.store, case["run"], case["asked"] + plan["delay"])
     workflow_run.record_summary(env, case, "failed", dict(case["failure"], cause=error["cause"]))
@@ -150,9 +215,9 @@ def _resume_result(
     return dict({"summary": summary, "next_task": RESUME, "resume": resume}, **report)
 
 
-def _transitions(log):
+def _transitions(log: Iterable[LogEntry]) -> dict[str, int]:
     """Return {"FROM->TO": count} of the steps' transitions; skipped steps never were running."""
-    counts = {}
+    counts: dict[str, int] = {}
     for entry in log:
         before = (
             "pending" if entry["status"] in (scheduler.SKIPPED, scheduler.BLOCKED) else "running"
@@ -162,12 +227,12 @@ def _transitions(log):
     return counts
 
 
-def _next_task(status):
+def _next_task(status: str) -> str:
     # A refusal is a valid answer of a person, not a failure of the run.
     return "failed" if status == scheduler.FAILED else "done"
 
 
-def _output(definition, context):
+def _output(definition: Orchestration, context: Context) -> Any:
     if definition.get("output") is not None:
         return templates.render(definition["output"], context.template_roots(definition["output"]))
     values = context.template_roots()["context"]
@@ -175,7 +240,7 @@ def _output(definition, context):
     return values
 
 
-def _error(env, status, outcome):
+def _error(env: Environment, status: str, outcome: Outcome) -> RunError:
     message = outcome["error"] or status
     if outcome["step"]:
         message = "Step %s failed: %s" % (outcome["step"], message)
@@ -185,28 +250,36 @@ def _error(env, status, outcome):
     return {"cause": cause, "message": env.redactor.redact_text(message), "step": outcome["step"]}
 
 
-def _counts(log):
-    counts = {}
+def _counts(log: Iterable[LogEntry]) -> str:
+    counts: dict[str, int] = {}
     for entry in log:
         counts[entry["status"]] = counts.get(entry["status"], 0) + 1
     counted = ["%d %s" % (count, status) for status, count in sorted(counts.items())]
     return ", ".join(counted) or "no step"
 
 
-def step_logs(env, run_store, log):
+def step_logs(
+    env: Environment, run_store: RunStore, log: Iterable[LogEntry]
+) -> list[dict[str, Any]]:
     """Return the step logs with their inputs and outputs.
 
     The largest inputs and outputs that do not fit into a result are replaced by their size and the
     key of the record that has them.
 
-    :param log: the entries of the run's log, see scheduler.
+    :returns: of each step its LogEntry, and `step_input` and `step_output` as far as they are
+        known; of one that is left out, `step_output_bytes` and `step_output_key`, and the same of
+        the input.
     """
-    entries, sizes = [], []
-    log = env.redactor.remove_secrets(log)
-    for index, entry in enumerate(log):
-        entry = dict(entry)
+    entries: list[dict[str, Any]] = []
+    # (bytes, index of the entry, one of _KINDS, key of the record)
+    sizes: list[tuple[int, int, str, str]] = []
+    safe_log: list[LogEntry] = env.redactor.remove_secrets(list(log))
+    for index, log_entry in enumerate(safe_log):
+        entry: dict[str, Any] = dict(log_entry)
         record_key = entry.pop("at", None)
-        record = run_store.record(record_key) if record_key else None
+        record: Optional[Mapping[str, Any]] = (
+            run_store.record(record_key) if record_key else None
+        )
         for kind in _KINDS:
             if record is not None and kind in record:
                 entry["step_" + kind] = record[kind]
@@ -225,12 +298,8 @@ def step_logs(env, run_store, log):
     return entries
 
 
-def fit_output(env, run_id, output):
-    """Return {output}, or the key under which an output too large for a result is stored.
-
-    :returns: {output}, or {output: None, output_key, output_bytes}; the key is None if the output
-        could not be stored.
-    """
+def fit_output(env: Environment, run_id: str, output: Any) -> FittedOutput:
+    """Return the output, or the key under which one that is too large for a result is stored."""
     output = env.redactor.remove_secrets(output)
     size = len(json.dumps(output))
     if size <= env.settings.max_result_bytes // 2:
@@ -242,14 +311,21 @@ def fit_output(env, run_id, output):
 
 
 def _report_to_parent(
-    run_store, parent, run_input, status, output, error, duration=None, wait_seconds=0
-):
+    run_store: RunStore,
+    parent: Parent,
+    run_input: Any,
+    status: str,
+    output: Any,
+    error: Optional[Mapping[str, Any]],
+    duration: Optional[float] = None,
+    wait_seconds: float = 0,
+) -> None:
     """Store the record of a sub-orchestration for the run that started it.
 
-    :param parent: {run, key}; run_input: the input of this run.
+    :param run_input: the input of this run.
     :param duration, wait_seconds: how long this run took, and waited for people, in seconds.
     """
-    entry = {
+    entry: LogEntry = {
         "status": status,
         "duration": duration,
         "attempts": 1,
@@ -261,7 +337,9 @@ def _report_to_parent(
     run_store.put_record(parent["key"], {"log": entry, "input": run_input, "output": output})
 
 
-def _post_webhook(env, definition, run_record, report, run_id):
+def _post_webhook(
+    env: Environment, definition: Orchestration, run_record: RunRecord, report: Report, run_id: str
+) -> Optional[str]:
     """Send the report to the orchestration's webhook.
 
     :returns: "taken", "not taken: <reason>", or None without a webhook.
@@ -269,13 +347,21 @@ def _post_webhook(env, definition, run_record, report, run_id):
     hook = definition.get("webhook")
     if not hook:
         return None
-    body = {name: report[name] for name in ("status", "success", "error", "ticket")}
-    body.update(orchestration=run_record["name"], execution_id=run_id)
+    body: dict[str, Any] = {
+        "status": report["status"],
+        "success": report["success"],
+        "error": report["error"],
+        "ticket": report["ticket"],
+        "orchestration": run_record["name"],
+        "execution_id": run_id,
+    }
     output = report["result"]["output"]
     if len(json.dumps(output)) <= MAX_WEBHOOK_OUTPUT_BYTES:
         body["output"] = output
     try:
-        url = hook.get("url") or env.store.secret(hook["url_from"])
+        url, url_from = hook.get("url"), hook.get("url_from")
+        if not url and url_from is not None:
+            url = env.store.secret(url_from)
         webhook = connection(
             {"url": url, "headers_from": hook.get("headers_from")}, "webhook", "token",
             WEBHOOK_SECONDS, WEBHOOK_SECONDS / 2, "url",
@@ -297,7 +383,7 @@ def _post_webhook(env, definition, run_record, report, run_id):
 
 
 def log_failure(
-    env: Any, case: Optional[dict[str, Any]], parameters: dict[str, Any]
+    env: Environment, case: Optional[dict[str, Any]], parameters: dict[str, Any]
 ) -> dict[str, Any]:
     """Record a run whose workflow failed; return the result of log_orchestration_failure.
 
@@ -307,51 +393,55 @@ def log_failure(
     if case is None or "progress" not in case:
         return _log_failed_start(env, case, parameters)
     error, reason = failure_record.failure_reason(case, case["progress"])
-    report = dict(empty_report(), error=dict(error, reason=reason))
-    run_store, plan, is_resumed = RunStore(env, case["run"]), None, False
+    run_error: Mapping[str, Any] = dict(error, reason=reason)
+    report = empty_report()
+    report["error"] = run_error
+    run_store, is_resumed = RunStore(env, case["run"]), False
+    plan: Optional[PlannedResume] = None
     try:
         run_record: RunRecord = run_store.definition() or {}
-        newest, end = run_store.newest(), run_store.ended() or {}
-        state = newest or {"log": [], "pages": []}
+        newest, end = run_store.newest(), run_store.ended()
+        state: Logged = {"log": [], "pages": []} if newest is None else newest
         report["checkpoints"] = run_store.waves(run_record, newest)
         report["stepLogs"] = step_logs(env, run_store, run_store.log(state))
-        if end.get("resume"):
+        if end is not None and end.get("resume"):
             # The run had already ended: this is about its resume, which is not attempted again.
             report["resumed_by"] = run_store.resumed_by()
             is_resumed = report["resumed_by"] is not None
-            end_error = dict(end["error"])
+            end_error = dict(end["error"] or {})
             if not is_resumed:
                 reason = end_error["message"] + "; it could not be resumed"
                 end_error["message"] = reason
-            report["error"] = end_error
+            report["error"] = run_error = end_error
             case["gave_up"] = {"error": end_error, "reason": end_error["message"]}
-            run_store.end(dict(end, error=end_error, resume=None))
+            run_store.end({**end, "error": end_error, "resume": None})
         else:
             if newest and not case["parent"] and not case["dry_run"]:
                 plan = _planned_resume(env, run_record)
             run_store.end(
-                _end_record(env, scheduler.FAILED, state, None, report["error"], {}, plan)
+                _end_record(env, scheduler.FAILED, state, None, run_error, {}, plan)
             )
         if case["parent"]:
             run_input = run_record.get("input")
             _report_to_parent(
-                run_store, case["parent"], run_input, scheduler.FAILED, None, report["error"]
+                run_store, case["parent"], run_input, scheduler.FAILED, None, run_error
             )
     except (DatastoreUnavailable, InvalidInput) as unrecorded:
         report["unrecorded"], plan = _unrecorded(unrecorded), None
     if plan is not None:
-        return _resume_result(env, case, report, plan)
+        return _resume_result(env, case, report, run_error, plan)
     if not is_resumed and not case["parent"]:
         _record_failure(env, case, parameters, report)
     return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)
 
 
 def _log_failed_start(
-    env: Any, case: Optional[dict[str, Any]], parameters: dict[str, Any]
+    env: Environment, case: Optional[dict[str, Any]], parameters: dict[str, Any]
 ) -> dict[str, Any]:
     """Record a run whose first task failed, so that it left no complete case."""
     error, reason = failure_record.failure_reason(case, {})
-    report = dict(empty_report(), error=dict(error, reason=reason))
+    report = empty_report()
+    report["error"] = dict(error, reason=reason)
     parent = _find_parent(env, parameters)
     if parent:
         try:
@@ -365,18 +455,14 @@ def _log_failed_start(
 
 
 def _record_failure(
-    env: Any,
-    case: Optional[dict[str, Any]],
-    parameters: dict[str, Any],
-    report: dict[str, Any],
+    env: Environment, case: Optional[dict[str, Any]], parameters: dict[str, Any], report: Report
 ) -> None:
     """Open the ticket of a failed run and send its trigger; add both to `report`."""
-    subject = (
-        case["subject"] if failure_record.complete_case(case) else requested_subject(parameters)
-    )
+    complete = failure_record.complete_case(case)
+    subject = complete["subject"] if complete else requested_subject(parameters)
     run = failure_record.failed_run(WORKFLOW, subject, case)
     record = failure_record.record_failed_run(env, run)
-    report.update((name, record[name]) for name in ("ticket", "trigger"))
+    report["ticket"], report["trigger"] = record["ticket"], record["trigger"]
 
 
 def _unrecorded(error: Exception) -> str:
@@ -395,11 +481,13 @@ def requested_subject(parameters: dict[str, Any]) -> str:
     return subject_of_name(parameters.get("orchestration") or parameters.get("orchestration_id"))
 
 
-def _find_parent(env, parameters):
-    """Return the parent of a run that left no case, as {run, key}; None if it has no parent."""
+def _find_parent(env: Environment, parameters: dict[str, Any]) -> Optional[Parent]:
+    """Return the parent of a run that left no case; None if it has no parent."""
     try:
         inherited = sealing.unseal(parameters.get("case") or "", env.store)
         parent = inherited["request"]["rules"]["parent"]
     except (InvalidInput, KeyError, TypeError):
         return None
-    return parent if isinstance(parent, dict) and isinstance(parent.get("key"), str) else None
+    if not isinstance(parent, dict) or not isinstance(parent.get("key"), str):
+        return None
+    return {"run": parent.get("run") or "", "key": parent["key"]}

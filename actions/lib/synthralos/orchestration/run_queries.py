@@ -1,5 +1,8 @@
 """Queries and commands for the runs of orchestrations: status, list, cancel, resume."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional, TypedDict, Union
+
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.orchestration import (
@@ -10,12 +13,17 @@ from synthralos.orchestration import (
     scheduler,
 )
 from synthralos.orchestration.field_reader import is_title
-from synthralos.orchestration.run_completion import WORKFLOW
+from synthralos.orchestration.run_completion import WORKFLOW, FittedOutput
 from synthralos.orchestration.run_context import STATE, Context
-from synthralos.orchestration.run_store import RunStore
+from synthralos.orchestration.run_store import EndRecord, RunRecord, RunStore
+from synthralos.orchestration.scheduler import LogEntry, State
+from synthralos.runtime import child_runs
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 REF = "synthralos." + WORKFLOW
 MAX_RUNS_LISTED = 100
@@ -31,58 +39,101 @@ _STATUS = {
 _ATTRIBUTES = "status,start_timestamp,end_timestamp,action.ref,result"
 
 
-def status(env, run_id, step=None):
+class OpenInquiry(TypedDict):
+    """What a run asks a person. `until`: in ISO 8601; `answer`: the command that answers it."""
+
+    question: str
+    until: Optional[str]
+    answer: str
+
+
+class RunStatus(TypedDict):
+    """The status of a run.
+
+    `orchestration`: its name; `state`: see _state_of; `started_at`, `completed_at`: as StackStorm
+    has them; `error`: at least its cause and message; `checkpoints`, `stepLogs`: see
+    run_completion.Report. What is unknown, or is not the case, is None.
+    """
+
+    execution_id: str
+    orchestration: Optional[str]
+    status: str
+    state: Optional[str]
+    started_at: Optional[str]
+    completed_at: Optional[str]
+    resume_of: Optional[str]
+    resumed_by: Optional[str]
+    auto_resume: Optional[resuming.View]
+    error: Optional[Mapping[str, Any]]
+    waiting: Optional[OpenInquiry]
+    checkpoints: list[str]
+    result: FittedOutput
+    stepLogs: list[dict[str, Any]]
+
+
+class ListedRun(TypedDict):
+    """A run in the list of runs. `started_at`: in ISO 8601; `parent`: the run that started it."""
+
+    execution_id: str
+    orchestration: str
+    status: str
+    started_at: str
+    resume_of: Optional[str]
+    resumed_by: Optional[str]
+    resumes: int
+    parent: Optional[str]
+
+
+def status(env: "Environment", run_id: str, step: Optional[str] = None) -> RunStatus:
     """Return the status of a run.
 
     :param step: the name of a step, to return only its logs.
-    :returns: {execution_id, orchestration, status, state, started_at, completed_at, resume_of,
-        resumed_by, auto_resume, error, waiting, checkpoints, result {output}, stepLogs}; see
-        _state_of and resuming.View.
     :raises InvalidInput: it is not a run of an orchestration, or the step has no log yet.
     """
     execution = _execution(env, run_id)
     store = RunStore(env, run_id)
-    run_record, ended = store.definition() or {}, store.ended()
-    report = {
-        "execution_id": run_id,
-        "orchestration": run_record.get("name"),
-        "status": _public_status(execution, ended),
-        "state": None,
-        "started_at": execution.get("start_timestamp"),
-        "completed_at": execution.get("end_timestamp"),
-        "resume_of": run_record.get("resume_of"),
-        "resumed_by": store.resumed_by(),
-        "auto_resume": None,
-        "error": ended["error"] if ended else _error_of(execution),
-        "waiting": None,
-    }
-    pending = execution["status"] not in ENDED and report["resumed_by"] is None
-    report["auto_resume"] = resuming.view(run_record, ended, pending)
+    run_record: RunRecord = store.definition() or {}
+    ended, resumed_by = store.ended(), store.resumed_by()
+    public_status = _public_status(execution, ended)
+    pending = execution["status"] not in ENDED and resumed_by is None
     state = store.newest()
-    report["state"] = _state_of(store, run_record, ended or state, report["status"])
+    state_name = _state_of(store, run_record, ended or state, public_status)
     log = store.log(ended) if ended else _partial_log(store, state)
-    if report["status"] == WAITING:
-        report["waiting"] = _open_inquiry(env, run_id)
-    report["checkpoints"] = store.waves(run_record, state)
+    waiting = _open_inquiry(env, run_id) if public_status == WAITING else None
     if step is not None:
         log = [entry for entry in log if entry["step_name"] == step]
         if not log:
             raise InvalidInput(
                 "step_name", step, "has no log yet", "Leave it out to see every step"
             )
-    output = ended["output"] if ended else None
-    report["result"] = run_completion.fit_output(env, run_id, output)
-    report["stepLogs"] = run_completion.step_logs(env, store, log)
-    return report
+    return {
+        "execution_id": run_id,
+        "orchestration": run_record.get("name"),
+        "status": public_status,
+        "state": state_name,
+        "started_at": execution.get("start_timestamp"),
+        "completed_at": execution.get("end_timestamp"),
+        "resume_of": run_record.get("resume_of"),
+        "resumed_by": resumed_by,
+        "auto_resume": resuming.view(run_record, ended, pending),
+        "error": ended["error"] if ended else _error_of(execution),
+        "waiting": waiting,
+        "checkpoints": store.waves(run_record, state),
+        "result": run_completion.fit_output(env, run_id, ended["output"] if ended else None),
+        "stepLogs": run_completion.step_logs(env, store, log),
+    }
 
 
-def list_runs(env, orchestration=None, requested_status=None, limit=20):
+def list_runs(
+    env: "Environment",
+    orchestration: Optional[str] = None,
+    requested_status: Optional[str] = None,
+    limit: int = 20,
+) -> list[ListedRun]:
     """Return the newest runs, newest first.
 
     :param orchestration: a name or an id; requested_status: a status; None is all of them.
     :param limit: the maximum number of runs.
-    :returns: [{execution_id, orchestration, status, started_at, resume_of, resumed_by, resumes,
-        parent}].
     """
     statuses = set(_STATUS.values()) | {RUNNING, scheduler.REFUSED}
     if requested_status is not None and requested_status not in statuses:
@@ -94,7 +145,8 @@ def list_runs(env, orchestration=None, requested_status=None, limit=20):
         row["resume_of"]: row["run"] for row in reversed(rows) if not row["parent_run"]
     }
     rows = [row for row in rows if orchestration in (None, row["name"], row["id"])]
-    executions, runs = _newest_executions(env), []
+    executions = _newest_executions(env)
+    runs: list[ListedRun] = []
     for row in rows:
         if len(runs) >= limit:
             break
@@ -120,14 +172,14 @@ def list_runs(env, orchestration=None, requested_status=None, limit=20):
                     "started_at": to_iso(row["at"]),
                     "resume_of": row["resume_of"],
                     "resumed_by": resumed_by.get(row["run"]),
-                    "resumes": row.get("resumes") or 0,
+                    "resumes": row["resumes"],
                     "parent": row["parent_run"],
                 }
             )
     return runs
 
 
-def cancel(env, run_id):
+def cancel(env: "Environment", run_id: str) -> None:
     """Request the end of a run; its running steps may finish.
 
     :raises InvalidInput: it has already ended.
@@ -139,7 +191,7 @@ def cancel(env, run_id):
         )
 
 
-def resume(env, run_id, timeout=None):
+def resume(env: "Environment", run_id: str, timeout: Optional[float] = None) -> str:
     """Start a run that continues where a run ended; return its execution id.
 
     :param timeout: of the new run, in seconds; None is the default.
@@ -147,18 +199,19 @@ def resume(env, run_id, timeout=None):
     """
     _execution(env, run_id)
     check_resumable(env, run_id, "execution_id")
-    parameters = {"resume_of": run_id}
+    parameters: dict[str, Any] = {"resume_of": run_id}
     if timeout is not None:
         parameters["timeout"] = timeout
-    return env.api.start(REF, parameters)
+    started: str = env.api.start(REF, parameters)
+    return started
 
 
-def resume_automatically(env, run_id):
+def resume_automatically(env: "Environment", run_id: str) -> str:
     """Like `resume`, within the limits of the run's own definition; see resuming."""
     return resuming.start(env, run_id, _execution(env, run_id)["status"])
 
 
-def check_resumable(env, run_id, name="resume_of"):
+def check_resumable(env: "Environment", run_id: str, name: str = "resume_of") -> RunRecord:
     """Return the run record of a run that can be resumed.
 
     :param name: the name of the parameter that holds its id, for error messages.
@@ -186,22 +239,24 @@ def check_resumable(env, run_id, name="resume_of"):
     return run_record
 
 
-def _is_running(env, store):
+def _is_running(env: "Environment", store: RunStore) -> bool:
     """Return whether the run is still in progress.
 
     A run past its deadline is not, whatever its status: the process that ran it has died.
     """
-    state = store.newest() or {}
+    state = store.newest()
     try:
         status = env.api.execution(store.run, "status").get("status") if env.api else None
     except ExecutionNotFound:
         return False
     if status in ENDED or status is None:
         return False
-    return status in ("pausing", "paused") or env.now() < state.get("deadline", env.now() + 1)
+    if status in ("pausing", "paused") or state is None or "deadline" not in state:
+        return True
+    return env.now() < state["deadline"]
 
 
-def _execution(env, run_id):
+def _execution(env: "Environment", run_id: str) -> dict[str, Any]:
     """Return the execution of a run.
 
     :raises InvalidInput: it is not a run of an orchestration.
@@ -213,7 +268,7 @@ def _execution(env, run_id):
             "cannot be read without StackStorm's API",
             "Run it on StackStorm",
         )
-    execution = env.api.execution(run_id, _ATTRIBUTES)
+    execution: dict[str, Any] = env.api.execution(run_id, _ATTRIBUTES)
     if (execution.get("action") or {}).get("ref") != REF:
         raise InvalidInput(
             "execution_id", run_id, "is not a run of an orchestration",
@@ -222,12 +277,12 @@ def _execution(env, run_id):
     return execution
 
 
-def _newest_executions(env):
+def _newest_executions(env: "Environment") -> dict[str, dict[str, Any]]:
     rows = env.api.executions("id,status", action=REF) if env.api else []
     return {row["id"]: row for row in rows[:PAGE_SIZE]}
 
 
-def _public_status(execution, ended):
+def _public_status(execution: Mapping[str, Any], ended: Optional[EndRecord]) -> str:
     public_status = _STATUS.get(execution["status"], RUNNING)
     if public_status == scheduler.COMPLETED and ended:
         # StackStorm has a refused run as succeeded: nothing in it failed.
@@ -235,7 +290,9 @@ def _public_status(execution, ended):
     return public_status
 
 
-def _state_of(store, run_record, newest, now):
+def _state_of(
+    store: RunStore, run_record: RunRecord, newest: Union[EndRecord, State, None], now: str
+) -> Optional[str]:
     """Return the state of the run that its steps last reported in the context key `state`.
 
     It is CREATED before they have, and FAILED, REFUSED or CANCELLED if the run ended that way. It
@@ -243,7 +300,8 @@ def _state_of(store, run_record, newest, now):
 
     :param newest: the end of the run, or the state before its newest wave, or None.
     """
-    steps = (run_record.get("definition") or {}).get("steps") or []
+    definition = run_record.get("definition")
+    steps = definition["steps"] if definition else []
     if not any(STATE in (step["output"] or {}) for step in orchestration_schema.every_step(steps)):
         return None
     if now in (scheduler.FAILED, scheduler.REFUSED, CANCELLED):
@@ -251,44 +309,47 @@ def _state_of(store, run_record, newest, now):
     slot = newest["context"].get(STATE) if newest else None
     if slot is None:
         return CREATED
-    value = Context(store, {}, None).value(slot)
+    value: str = Context(store, {}, None).value(slot)
     return value if is_title(value) else None
 
 
-def _error_of(execution):
+def _error_of(execution: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
     """Return the error of a run without a record in the datastore: it could not begin."""
     result = execution.get("result")
     output = result.get("output") if isinstance(result, dict) else None
-    return output.get("error") if isinstance(output, dict) else None
+    error: Optional[Mapping[str, Any]] = output.get("error") if isinstance(output, dict) else None
+    return error
 
 
-def _partial_log(store, state):
+def _partial_log(store: RunStore, state: Optional[State]) -> list[LogEntry]:
     """Return the log of a run that has not ended, with the records of its last wave so far."""
     if state is None:
         return []
     log, wave = store.log(state), state["wave"]
-    if wave["kind"] == scheduler.APPROVAL:
+    if wave is None or wave["kind"] == scheduler.APPROVAL:
         return log
     records = store.records(state["cursor"])
     for index, name in enumerate(wave["jobs"]):
         key = store.step_key(state["cursor"], index)
         if key in records:
-            log.append(
-                dict(
-                    {"step_id": scheduler.id_of(state, name), "step_name": name},
-                    **records[key]["log"],
-                    at=key,
-                )
-            )
+            log.append({
+                "step_id": scheduler.id_of(state, name),
+                "step_name": name,
+                **records[key]["log"],
+                "at": key,
+            })
     return log
 
 
-def _open_inquiry(env, run_id):
+def _open_inquiry(env: "Environment", run_id: str) -> Optional[OpenInquiry]:
     inquiry = inquiries.get_inquiry(env.store, run_id)
     if not inquiry:
         return None
+    until = inquiry["until"]
     return {
         "question": inquiry["question"],
-        "until": to_iso(inquiry["until"]),
-        "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % run_id,
+        "until": None if until is None else to_iso(until),
+        "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % (
+            child_runs.last_question_id(env, run_id)
+        ),
     }

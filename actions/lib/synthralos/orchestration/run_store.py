@@ -15,7 +15,8 @@ They are sealed, except for the list of runs, and stored for two weeks: an appro
 
 import json
 import time
-from typing import Any, Optional, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict, TypeVar
 
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
@@ -24,6 +25,7 @@ from synthralos.storage import unreadable
 from synthralos.storage.datastore import (
     PAGE_SIZE,
     PREFIX,
+    BestEffortDatastore,
     DatastoreUnavailable,
     require_available,
     timestamp_key,
@@ -31,6 +33,12 @@ from synthralos.storage.datastore import (
 )
 from synthralos.storage.keyspace import lifetime_of
 
+if TYPE_CHECKING:
+    from synthralos.orchestration.orchestration_schema import Orchestration
+    from synthralos.orchestration.scheduler import Checkpoint, LogEntry, LogPage, Slot, State
+    from synthralos.runtime.environment import Environment
+
+T = TypeVar("T")
 FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("wave")
 # Records older than this are written again when their run is resumed, so that they do not expire.
@@ -48,6 +56,50 @@ _DEFINITION, _END, _RESUMED = "definition", "end", "resumed"
 _HEAD_FIELDS = ("name", "id", "resume_of", "parent_run", "resumes")
 
 
+class RunHead(TypedDict):
+    """A run in the list of runs; `at` is when it began, in seconds since the epoch."""
+
+    run: str
+    name: str
+    id: Optional[str]
+    resume_of: Optional[str]
+    parent_run: Optional[str]
+    resumes: int
+    at: float
+
+
+class StepRecord(TypedDict, total=False):
+    """What a step has left: its log, and its output unless it failed.
+
+    `context`: {context key: value} that it sets, or None where that is not known or follows from
+    its output; `run`: of a sub-orchestration, in a record of its own, see RUN.
+    """
+
+    log: "LogEntry"
+    input: Any
+    output: Any
+    context: Optional[dict[str, Any]]
+    run: str
+
+
+class PlannedResume(TypedDict):
+    """That a failed run resumes itself. `number`: of the resume, from 1; `delay`: whole seconds;
+    `at`: when it is due, in seconds since the epoch.
+    """
+
+    number: int
+    max_resumes: int
+    delay: int
+    at: float
+
+
+class Logged(TypedDict):
+    """What has the log of a run, see scheduler.State: the state of a run, or its end."""
+
+    log: "list[LogEntry]"
+    pages: "list[LogPage]"
+
+
 class RunRecord(TypedDict, total=False):
     """A run as it began.
 
@@ -56,7 +108,7 @@ class RunRecord(TypedDict, total=False):
     `origin` is the first run of which this one is a resume, or of which that is one.
     """
 
-    definition: dict[str, Any]
+    definition: "Orchestration"
     id: Optional[str]
     name: str
     input: Any
@@ -69,22 +121,19 @@ class RunRecord(TypedDict, total=False):
     first: int
 
 
-class EndRecord(TypedDict, total=False):
+class EndRecord(Logged):
     """A run as it ended.
 
-    `log` and `pages` are as in the state of the run, see scheduler; `context` has only what its
-    status shows; `resume` is the planned resume or None, see resuming. `at` is in seconds since
-    the epoch.
+    `error`: at least its cause and message, or None; `context`: only what its status shows; `at` is
+    in seconds since the epoch.
     """
 
     status: str
     output: Any
-    error: Optional[dict[str, Any]]
-    log: list[dict[str, Any]]
-    pages: list[dict[str, Any]]
-    context: dict[str, Any]
+    error: Optional[Mapping[str, Any]]
+    context: "dict[str, Slot]"
     at: float
-    resume: Optional[dict[str, Any]]
+    resume: Optional[PlannedResume]
 
 
 class RunStore:
@@ -97,8 +146,12 @@ class RunStore:
     :param sleep: waits between attempts, in seconds.
     """
 
-    def __init__(self, env, run, sleep=time.sleep):
-        self._env, self.run, self._sleep, self._records = env, run, sleep, {}
+    def __init__(
+        self, env: "Environment", run: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._env, self.run, self._sleep = env, run, sleep
+        # {key: record or None}, as far as they have been read.
+        self._records: dict[str, Any] = {}
         self._waves = "%s%s." % (_WAVES, encode_key_part(run or "none"))
         self._steps = "%s%s." % (_STEPS, encode_key_part(run or "none"))
 
@@ -108,36 +161,43 @@ class RunStore:
         head = {name: run_record.get(name) for name in _HEAD_FIELDS}
         value = json.dumps(dict(head, v=FORMAT_VERSION, run=self.run), separators=(",", ":"))
         key = _RUNS + timestamp_key(self._env.now(), encode_key_part(self.run or "none"))
-        self._call_store("put", key, value, TTL_SECONDS)
+        self._call_store(lambda store: store.put(key, value, TTL_SECONDS))
 
     def definition(self) -> Optional[RunRecord]:
         """Return the run record, or None if it does not exist."""
-        return self._get(self._waves + _DEFINITION)
+        run_record: Optional[RunRecord] = self._get(self._waves + _DEFINITION)
+        return run_record
 
-    def checkpoint(self, state: dict[str, Any]) -> None:
-        """Store the state; its log becomes a page of its own once it is full."""
+    def checkpoint(self, state: "State", deadline: float) -> None:
+        """Store the state before its wave; its log becomes a page of its own once it is full.
+
+        :param deadline: when the run has to end, in seconds since the epoch.
+        """
         if len(state["log"]) >= LOG_PAGE:
             key = "%slog%05d" % (self._steps, state["cursor"])
             self.put_record(key, {"log": state["log"]})
-            page = {"at": key, "attempts": attempts_of(state["log"])}
-            state = dict(state, log=[], pages=state["pages"] + [page])
-        self._put("%s%05d" % (self._waves, state["cursor"]), dict(state, at=self._env.now()))
+            page: LogPage = {"at": key, "attempts": attempts_of(state["log"])}
+            state = {**state, "log": [], "pages": state["pages"] + [page]}
+        key = "%s%05d" % (self._waves, state["cursor"])
+        self._put(key, dict(state, at=self._env.now(), deadline=deadline))
 
-    def state(self, wave: int) -> Optional[dict[str, Any]]:
+    def state(self, wave: int) -> "Optional[Checkpoint]":
         """Return the state before wave number `wave`, or None if it does not exist."""
-        return self._get("%s%05d" % (self._waves, wave))
+        state: Optional[Checkpoint] = self._get("%s%05d" % (self._waves, wave))
+        return state
 
-    def newest(self) -> Optional[dict[str, Any]]:
+    def newest(self) -> "Optional[Checkpoint]":
         """Return the state before the newest wave, or None if there is none."""
-        for name, value in self._call_store("list", self._waves, 3):
+        for name, value in self._call_store(lambda store: store.list(self._waves, 3)):
             if name[len(self._waves):].isdigit():
-                return self._decode(value)
+                state: Checkpoint = self._decode(value)
+                return state
         return None
 
-    def waves(self, run_record, state):
+    def waves(self, run_record: Optional[RunRecord], state: "Optional[State]") -> list[str]:
         """Return the keys of the checkpoints, the first wave first.
 
-        :param run_record: as `begin` stored it; state: the newest one. Either may be None.
+        :param state: the newest one.
         """
         if not run_record or not state:
             return []
@@ -145,14 +205,14 @@ class RunStore:
             "%s%05d" % (self._waves, n) for n in range(run_record["first"], state["cursor"] + 1)
         ]
 
-    def log(self, state):
+    def log(self, state: Logged) -> "list[LogEntry]":
         """Return the complete log of a state, or of an end record.
 
         :raises InvalidInput: a page of it has expired.
         """
-        entries = []
+        entries: list[LogEntry] = []
         for page in state["pages"]:
-            record = self.record(page["at"])
+            record = self._read(page["at"])
             if record is None:
                 hint = "Records are stored for two weeks; start the orchestration again"
                 raise InvalidInput("run", page["at"], "is no longer in the datastore", hint)
@@ -165,7 +225,8 @@ class RunStore:
 
     def ended(self) -> Optional[EndRecord]:
         """Return the end record, or None if the run has not ended."""
-        return self._get(self._waves + _END)
+        end_record: Optional[EndRecord] = self._get(self._waves + _END)
+        return end_record
 
     def mark_resumed(self, run_id: str) -> None:
         """Store that the run `run_id` resumes this one."""
@@ -173,13 +234,14 @@ class RunStore:
 
     def resumed_by(self) -> Optional[str]:
         """Return the newest run that resumes this one, or None if it has not been resumed."""
-        return (self._get(self._steps + _RESUMED) or {}).get("run")
+        run_id: Optional[str] = (self._get(self._steps + _RESUMED) or {}).get("run")
+        return run_id
 
     def step_key(self, wave: int, job: int) -> str:
         """Return the key of the record of step number `job` of a wave."""
         return "%s%05d.%04d" % (self._steps, wave, job)
 
-    def put_record(self, key, record):
+    def put_record(self, key: str, record: Mapping[str, Any]) -> None:
         """Store the record of a step.
 
         :raises InvalidInput: it is too large, or `key` is not the key of a step.
@@ -190,30 +252,35 @@ class RunStore:
             )
         self._put(key, record)
 
-    def record(self, key):
+    def record(self, key: str) -> Optional[StepRecord]:
         """Return the record of a step, or None if it does not exist."""
-        if key not in self._records:
-            self._records[key] = self._get(key) if key.startswith(_STEPS) else None
-        return self._records[key]
+        record: Optional[StepRecord] = self._read(key)
+        return record
 
-    def records(self, wave):
+    def records(self, wave: int) -> dict[str, StepRecord]:
         """Return {key: record} of the steps of a wave that have ended."""
         rows = self._list_all("%s%05d." % (self._steps, wave))
         self._records.update((name, self._decode(value)) for name, value in rows)
         return {name: self._records[name] for name, _ in rows}
 
-    def renew(self, keys):
+    def renew(self, keys: Iterable[str]) -> list[str]:
         """Write records again, so that they do not expire; return the keys that do not exist."""
         missing = []
         for key in keys:
-            value = self._call_store("get", key)
+            value = self._value(key)
             if value is None:
                 missing.append(key)
             else:
-                self._call_store("put", key, value, TTL_SECONDS)
+                self._store(key, value)
         return missing
 
-    def _put(self, key, content):
+    def _read(self, key: str) -> Any:
+        """Return the record at `key`, or None; each is read once."""
+        if key not in self._records:
+            self._records[key] = self._get(key) if key.startswith(_STEPS) else None
+        return self._records[key]
+
+    def _put(self, key: str, content: Mapping[str, Any]) -> None:
         value = sealing.seal(self._env.redactor.remove_secrets(dict(content, v=FORMAT_VERSION)))
         if len(value) > MAX_RECORD_BYTES:
             reason = "takes %d bytes, more than the limit of %d" % (
@@ -223,13 +290,19 @@ class RunStore:
             raise InvalidInput(
                 "output", None, reason, "Have the step return less, or store it elsewhere"
             )
-        self._call_store("put", key, value, TTL_SECONDS)
+        self._store(key, value)
 
-    def _get(self, key):
-        value = self._call_store("get", key)
+    def _get(self, key: str) -> Any:
+        value = self._value(key)
         return None if value is None else self._decode(value)
 
-    def _decode(self, value):
+    def _value(self, key: str) -> Optional[str]:
+        return self._call_store(lambda store: store.get(key))
+
+    def _store(self, key: str, value: str) -> None:
+        self._call_store(lambda store: store.put(key, value, TTL_SECONDS))
+
+    def _decode(self, value: str) -> Any:
         content = sealing.unseal(value)
         if not isinstance(content, dict) or content.pop("v", None) != FORMAT_VERSION:
             raise InvalidInput(
@@ -237,20 +310,23 @@ class RunStore:
             )
         return content
 
-    def _list_all(self, prefix):
-        collected = []
+    def _list_all(self, prefix: str) -> list[tuple[str, str]]:
+        collected: list[tuple[str, str]] = []
         while True:
-            rows = self._call_store("list", prefix, PAGE_SIZE, len(collected))
+            rows = self._page(prefix, len(collected))
             collected += rows
             if len(rows) < PAGE_SIZE:
                 return collected
 
-    def _call_store(self, operation, *arguments):
+    def _page(self, prefix: str, offset: int) -> list[tuple[str, str]]:
+        return self._call_store(lambda store: store.list(prefix, PAGE_SIZE, offset))
+
+    def _call_store(self, call: Callable[[BestEffortDatastore], T]) -> T:
         for attempt in range(MAX_ATTEMPTS):
             if attempt:
                 self._sleep(RETRY_DELAY_SECONDS)
             store = self._env.store.fresh()
-            response = getattr(store, operation)(*arguments)
+            response = call(store)
             if not store.unavailable_reason:
                 return response
         raise DatastoreUnavailable(
@@ -258,25 +334,29 @@ class RunStore:
         )
 
 
-def attempts_of(log: list[dict[str, Any]]) -> int:
+def attempts_of(log: "Iterable[LogEntry]") -> int:
     """Return the number of attempts of all steps in a log."""
     return sum(entry.get("attempts") or 0 for entry in log)
 
 
-def recent_runs(env, limit):
-    """Return the newest runs, newest first.
-
-    :returns: [{run, name, id, resume_of, parent_run, resumes, at}]; `at` is when it began, in
-        seconds since the epoch.
-    """
-    run_heads = []
+def recent_runs(env: "Environment", limit: int) -> list[RunHead]:
+    """Return the newest runs, newest first."""
+    run_heads: list[RunHead] = []
     for key, value in env.store.list(_RUNS, limit=min(limit, PAGE_SIZE)):
         try:
             head = json.loads(value)
         except ValueError:
             head = None
         if isinstance(head, dict) and head.pop("v", None) == FORMAT_VERSION:
-            run_heads.append(dict(head, at=timestamp_of_key(key) or 0.0))
+            run_heads.append({
+                "run": head["run"],
+                "name": head["name"],
+                "id": head.get("id"),
+                "resume_of": head.get("resume_of"),
+                "parent_run": head.get("parent_run"),
+                "resumes": head.get("resumes") or 0,
+                "at": timestamp_of_key(key) or 0.0,
+            })
         else:
             unreadable.skip(key)
     require_available(env.store, "the runs cannot be read: %s")

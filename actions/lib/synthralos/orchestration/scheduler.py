@@ -4,28 +4,17 @@ A run is a sequence of waves. A wave is a set of LLM and action steps that run a
 one approval, or one sub-orchestration. A loop or branch opens a frame of its own, whose steps run
 in waves like any others; while it is open, the steps beside it wait.
 
-The state of a run is JSON, so that it can be stored before each wave:
-
-    {cursor: waves so far,
-     stack: [frame], the orchestration's own first, the innermost last,
-     context: {key: slot}, log: [entry], pages: where earlier entries are, see run_store,
-     wave: {kind, jobs [step names]} or null,
-     outcome: null, or {status: completed | failed | refused, step, error}}
-
-A checkpoint also has `at` and `deadline`, in seconds since the epoch.
-
-    frame: {step: the loop or branch it belongs to, or null, kind, round, began,
-            done {name: its status}, tries {name: attempts}, children {name: run of a
-            sub-orchestration, to be resumed}, failed: null or {step, error, refused},
-            last: slot of the newest output, or null; in a branch also case: its index, or null}
-
-A slot locates a value: {"v": the value} or {"at": key of a record, "name": a key of its context, or
-null for its output}. An entry of the log is a step log without its input and output, which are in
-the record at the key `at`.
+The state of a run is JSON, so that it can be stored before each wave.
 """
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Protocol, TypedDict
+
 from synthralos.orchestration import dependencies
-from synthralos.orchestration.orchestration_schema import inside
+from synthralos.orchestration.conditions import Condition
+from synthralos.orchestration.orchestration_schema import Orchestration, inside
+from synthralos.orchestration.step_schema import Step, WithSteps
 
 ORCHESTRATION = "orchestration"
 STEPS, APPROVAL, SUB_RUN = "steps", "ask", "child"
@@ -40,7 +29,167 @@ MAX_WAVES = 2000
 _WAVE_OF = {"approval": APPROVAL, ORCHESTRATION: SUB_RUN}
 
 
-def initial_state(definition, now):
+class Slot(TypedDict, total=False):
+    """Where a value is: it is `v`, or in the record with the key `at`, under `name` in its context,
+    or as its output if that is None.
+    """
+
+    v: Any
+    at: str
+    name: Optional[str]
+
+
+class LogEntry(TypedDict, total=False):
+    """The log of a step without its input and output, which are in the record with the key `at`.
+
+    `duration`: seconds; `rounds`: of a loop; `reason`: why it was skipped; `error`, `cause`: why it
+    failed; `usage`: tokens by kind; `cached`: whether no model was called; `targets`: the models of
+    a step that failed; `execution_id`: what an action was started as; `asked`: for how many seconds
+    people were waited for.
+    """
+
+    step_id: str
+    step_name: str
+    status: str
+    at: str
+    duration: Optional[float]
+    attempts: int
+    rounds: int
+    reason: str
+    error: str
+    cause: str
+    usage: dict[str, int]
+    model: str
+    cached: bool
+    targets: list[str]
+    execution_id: Optional[str]
+    note: str
+    asked: float
+
+
+class LogPage(TypedDict):
+    """Where earlier entries of the log are: in the record with the key `at`. `attempts`: of all."""
+
+    at: str
+    attempts: int
+
+
+class StepFailure(TypedDict):
+    """The step that has failed its frame. `refused`: whether a person refused it."""
+
+    step: str
+    error: Optional[str]
+    refused: bool
+
+
+class _AnyFrame(TypedDict):
+    step: Optional[str]
+    kind: str
+    round: int
+    began: float
+    done: dict[str, str]
+    tries: dict[str, int]
+    children: dict[str, str]
+    failed: Optional[StepFailure]
+    last: Optional[Slot]
+
+
+class Frame(_AnyFrame, total=False):
+    """A list of steps that are run: those of the orchestration (`root`), a loop or a branch.
+
+    `step`: the loop or branch, or None; `round`: from 1; `began`: seconds since the epoch; `done`:
+    {step: its status}; `tries`: {step: attempts}; `children`: {step: run of a sub-orchestration, to
+    be resumed}; `last`: the newest output; `case`: in a branch, the index of the case that holds,
+    or None.
+    """
+
+    case: Optional[int]
+
+
+class Wave(TypedDict):
+    """The steps that run next. `kind`: STEPS, APPROVAL or SUB_RUN; `jobs`: their names."""
+
+    kind: str
+    jobs: list[str]
+
+
+class Outcome(TypedDict):
+    """How a run ends. `status`: COMPLETED, FAILED or REFUSED; `step`: the one that failed."""
+
+    status: str
+    step: Optional[str]
+    error: Optional[str]
+
+
+class State(TypedDict):
+    """The state of a run.
+
+    `cursor`: how many waves there have been; `stack`: the orchestration's own frame first, the
+    innermost last; `pages`: of earlier entries of the log.
+    """
+
+    cursor: int
+    stack: list[Frame]
+    context: dict[str, Slot]
+    log: list[LogEntry]
+    pages: list[LogPage]
+    wave: Optional[Wave]
+    outcome: Optional[Outcome]
+
+
+class Checkpoint(State, total=False):
+    """A stored state: when it was stored and when the run has to end, in seconds since the epoch.
+    """
+
+    at: float
+    deadline: float
+
+
+class PreviewEntry(TypedDict):
+    """A step in the order in which it would run. `wave`: from 1, in each loop or branch again."""
+
+    step_id: str
+    step_name: str
+    kind: str
+    wave: int
+
+
+class Hooks(Protocol):
+    """What the scheduler needs of the run. `max_concurrent`: how many steps may run at once."""
+
+    max_concurrent: int
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+
+    def holds(self, condition: Condition) -> bool:
+        """Return whether a condition holds."""
+
+    def keep(self, step: Step, slot: Slot) -> None:
+        """Put the output of a loop or branch into the context."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The result of one step.
+
+    :ivar status: COMPLETED, FAILED or REFUSED.
+    :ivar log: the fields of its step log besides id, name and status.
+    :ivar slots: {context key: slot} that the step sets.
+    :ivar output: slot of its output, or None.
+    :ivar child: the run of a sub-orchestration, which the next attempt resumes.
+    :ivar wait_seconds: how long it waited for people.
+    """
+
+    status: str
+    log: LogEntry
+    slots: dict[str, Slot] = field(default_factory=dict)
+    output: Optional[Slot] = None
+    child: Optional[str] = None
+    wait_seconds: float = 0
+
+
+def initial_state(definition: Orchestration, now: float) -> State:
     """Return the state of a run that has not begun."""
     return {
         "cursor": 0,
@@ -53,24 +202,21 @@ def initial_state(definition, now):
     }
 
 
-def _frame(step, kind, now, **more):
-    return dict(
-        {
-            "step": step,
-            "kind": kind,
-            "round": 1,
-            "began": now,
-            "done": {},
-            "tries": {},
-            "children": {},
-            "failed": None,
-            "last": None,
-        },
-        **more,
-    )
+def _frame(step: Optional[str], kind: str, now: float) -> Frame:
+    return {
+        "step": step,
+        "kind": kind,
+        "round": 1,
+        "began": now,
+        "done": {},
+        "tries": {},
+        "children": {},
+        "failed": None,
+        "last": None,
+    }
 
 
-def steps_of(definition, state):
+def steps_of(definition: Orchestration, state: State) -> list[Step]:
     """Return the steps of the innermost frame."""
     steps = definition["steps"]
     for frame in state["stack"][1:]:
@@ -78,24 +224,25 @@ def steps_of(definition, state):
     return steps
 
 
-def _frame_steps(step, frame):
-    if frame["kind"] == "loop":
+def _frame_steps(step: Step, frame: Frame) -> list[Step]:
+    if step["loop"] is not None:
         return step["loop"]["steps"]
+    assert step["branch"] is not None
     if frame["case"] is None:
         return step["branch"]["otherwise"]
     return step["branch"]["cases"][frame["case"]]["steps"]
 
 
-def _named(steps, name):
+def _named(steps: list[Step], name: Optional[str]) -> Step:
     return next(step for step in steps if step["name"] == name)
 
 
-def step_of(definition, state, name):
+def step_of(definition: Orchestration, state: State, name: str) -> Step:
     """Return the step `name` of the innermost frame."""
     return _named(steps_of(definition, state), name)
 
 
-def id_of(state, name):
+def id_of(state: State, name: str) -> str:
     """Return the id of a step in its run, which includes the rounds of the loops around it."""
     outer = [
         "%s[%d]/" % (frame["step"], frame["round"]) if frame["kind"] == "loop"
@@ -105,18 +252,13 @@ def id_of(state, name):
     return "".join(outer) + name
 
 
-def policy(definition, step):
+def policy(definition: Orchestration, step: Step) -> str:
     """Return "fail" or "continue": what the run does when the step fails."""
     return step.get("on_failure") or definition.get("on_failure") or "fail"
 
 
-def advance(definition, state, hooks):
-    """Advance `state` to its next wave, or to its outcome.
-
-    :param hooks: access to the run: `holds(condition)` evaluates a condition; `keep(step, slot)`
-        puts the output of a loop or branch into the context; `now()` is the time in seconds since
-        the epoch; `max_concurrent` is how many steps may run at the same time.
-    """
+def advance(definition: Orchestration, state: State, hooks: Hooks) -> None:
+    """Advance `state` to its next wave, or to its outcome."""
     state["wave"] = None
     while state["outcome"] is None and state["wave"] is None:
         frame = state["stack"][-1]
@@ -128,7 +270,7 @@ def advance(definition, state, hooks):
         if state["cursor"] >= MAX_WAVES:
             _fail_run(state, "the run has had %d waves, and no run may have more" % MAX_WAVES)
             return
-        ready = _ready(definition, steps, frame)
+        ready = _ready(steps, frame["done"])
         if not ready:
             # Definitions are checked for cycles; this ends one that bypassed the checks.
             _fail_run(state, "no step can run: each waits for another")
@@ -138,19 +280,19 @@ def advance(definition, state, hooks):
         _start_next(state, frame, ready, hooks)
 
 
-def _ready(definition, steps, frame):
+def _ready(steps: list[Step], completed: Collection[str]) -> list[Step]:
     steps_by_name = {step["name"]: step for step in steps}
-    plan = dependencies.dependency_map(dict(definition, steps=steps))
-    completed = set(frame["done"])
+    plan = dependencies.dependency_map({"steps": steps})
     return [
         steps_by_name[name] for name in dependencies.ready(plan, completed) if name not in completed
     ]
 
 
-def _skip_steps(state, frame, ready, hooks):
+def _skip_steps(state: State, frame: Frame, ready: list[Step], hooks: Hooks) -> bool:
     """Skip the steps of `ready` that must not run; return whether there were any."""
     before = len(frame["done"])
     for step in ready:
+        condition = step.get("condition")
         missing = [
             name for name in step.get("depends_on") or []
             if frame["done"].get(name) in (FAILED, BLOCKED)
@@ -159,13 +301,13 @@ def _skip_steps(state, frame, ready, hooks):
             reason = "it depends on %s, which did not complete" % ", ".join(missing)
             _log_skipped(state, step, reason)
             frame["done"][step["name"]] = BLOCKED
-        elif step.get("condition") and not hooks.holds(step["condition"]):
+        elif condition and not hooks.holds(condition):
             _log_skipped(state, step, NOT_MET)
             frame["done"][step["name"]] = SKIPPED
     return len(frame["done"]) > before
 
 
-def _log_skipped(state, step, reason):
+def _log_skipped(state: State, step: Step, reason: str) -> None:
     state["log"].append(
         {
             "step_id": id_of(state, step["name"]),
@@ -176,7 +318,7 @@ def _log_skipped(state, step, reason):
     )
 
 
-def _start_next(state, frame, ready, hooks):
+def _start_next(state: State, frame: Frame, ready: list[Step], hooks: Hooks) -> None:
     """Start the wave, or the frame, of the first step in `ready`."""
     first = ready[0]
     if first["kind"] in AT_ONCE:
@@ -190,12 +332,12 @@ def _start_next(state, frame, ready, hooks):
     elif first["kind"] == "loop":
         state["stack"].append(_frame(first["name"], "loop", hooks.now()))
     else:
-        cases = first["branch"]["cases"]
+        branch = first["branch"]
+        assert branch is not None
+        cases = branch["cases"]
         matching_cases = [index for index, case in enumerate(cases) if hooks.holds(case["when"])]
         steps = (
-            cases[matching_cases[0]]["steps"]
-            if matching_cases
-            else first["branch"].get("otherwise") or []
+            cases[matching_cases[0]]["steps"] if matching_cases else branch.get("otherwise") or []
         )
         if not steps:
             _log_skipped(
@@ -203,57 +345,52 @@ def _start_next(state, frame, ready, hooks):
             )
             frame["done"][first["name"]] = SKIPPED
             return
-        case = matching_cases[0] if matching_cases else None
-        state["stack"].append(_frame(first["name"], "branch", hooks.now(), case=case))
+        branch_frame = _frame(first["name"], "branch", hooks.now())
+        branch_frame["case"] = matching_cases[0] if matching_cases else None
+        state["stack"].append(branch_frame)
 
 
-def _start_wave(state, kind, jobs):
+def _start_wave(state: State, kind: str, jobs: list[str]) -> None:
     state["cursor"] += 1
     state["wave"] = {"kind": kind, "jobs": jobs}
 
 
-def merge_results(definition, state, results, now):
+def merge_results(
+    definition: Orchestration, state: State, results: Mapping[str, StepResult], now: float
+) -> float:
     """Merge the results of the wave's steps into `state`.
 
     :param results: {step name: StepResult} of all its steps.
     :returns: seconds to wait before the next wave: the retry delay of a sub-orchestration that is
         to run again, else 0.
     """
-    delay = 0
-    jobs = state["wave"]["jobs"]
-    for name in jobs:
+    delay = 0.0
+    for name in wave_of(state)["jobs"]:
         step = step_of(definition, state, name)
         delay = max(delay, _apply_result(definition, state, step, results[name], now))
     state["wave"] = None
     return delay
 
 
-class StepResult:
-    """The result of one step.
-
-    :ivar status: COMPLETED, FAILED or REFUSED.
-    :ivar log: the fields of its step log besides id, name and status.
-    :ivar slots: {context key: slot} that the step sets.
-    :ivar output: slot of its output, or None.
-    :ivar child: the run of a sub-orchestration, which the next attempt resumes.
-    :ivar wait_seconds: how long it waited for people.
-    """
-
-    def __init__(self, status, log, slots=None, output=None, child=None, wait_seconds=0):
-        self.status, self.log, self.slots = status, log, slots or {}
-        self.output, self.child, self.wait_seconds = output, child, wait_seconds
+def wave_of(state: State) -> Wave:
+    """Return the wave of a state that has one, such as a checkpoint."""
+    wave = state["wave"]
+    assert wave is not None
+    return wave
 
 
-def crashed_result(child=None):
+def crashed_result(child: Optional[str] = None) -> StepResult:
     """Return the StepResult of a step that left no record."""
     error = "its action ended without a result: it crashed, was killed, or timed out"
     return StepResult(FAILED, {"error": error, "attempts": 1, "duration": None}, child=child)
 
 
-def reuse_completed(definition, state, results, now):
+def reuse_completed(
+    definition: Orchestration, state: State, results: Mapping[str, StepResult], now: float
+) -> None:
     """Merge only the completed steps of the state's wave; the others will run again."""
     frame = state["stack"][-1]
-    for name in state["wave"]["jobs"]:
+    for name in wave_of(state)["jobs"]:
         result = results.get(name)
         if result is not None and result.status == COMPLETED:
             _apply_result(definition, state, step_of(definition, state, name), result, now)
@@ -263,12 +400,14 @@ def reuse_completed(definition, state, results, now):
     state["wave"] = None
 
 
-def _apply_result(definition, state, step, result, now):
+def _apply_result(
+    definition: Orchestration, state: State, step: Step, result: StepResult, now: float
+) -> float:
     frame, name = state["stack"][-1], step["name"]
     tries = frame["tries"][name] = frame["tries"].get(name, 0) + 1
-    log = dict(
-        {"step_id": id_of(state, name), "step_name": name, "status": result.status}, **result.log
-    )
+    log: LogEntry = {
+        "step_id": id_of(state, name), "step_name": name, "status": result.status, **result.log
+    }
     frame["children"].pop(name, None)
     if step["kind"] == ORCHESTRATION:
         log["attempts"] = tries
@@ -276,7 +415,9 @@ def _apply_result(definition, state, step, result, now):
             if result.child:
                 frame["children"][name] = result.child
             return step.get("retry_delay") or 0
-    state["log"].append(dict(log, status=FAILED) if result.status == REFUSED else log)
+    if result.status == REFUSED:
+        log["status"] = FAILED
+    state["log"].append(log)
     state["context"].update(result.slots)
     if result.status == COMPLETED:
         frame["done"][name] = COMPLETED
@@ -286,7 +427,9 @@ def _apply_result(definition, state, step, result, now):
     return 0
 
 
-def _mark_failed(definition, state, step, error, refused=False):
+def _mark_failed(
+    definition: Orchestration, state: State, step: Step, error: Optional[str], refused: bool = False
+) -> None:
     """Mark a step as failed, and its frame too if the step's policy says so."""
     frame = state["stack"][-1]
     frame["done"][step["name"]] = FAILED
@@ -294,31 +437,37 @@ def _mark_failed(definition, state, step, error, refused=False):
         frame["failed"] = {"step": step["name"], "error": error, "refused": refused}
 
 
-def _finish_frame(definition, state, remaining, hooks):
+def _finish_frame(
+    definition: Orchestration, state: State, remaining: list[Step], hooks: Hooks
+) -> None:
     """End the innermost frame, or start the next round of its loop."""
     frame = state["stack"][-1]
     failed = frame["failed"]
-    for step in remaining:
-        _log_skipped(state, step, "not reached: step %s failed" % failed["step"])
+    if failed:
+        for step in remaining:
+            _log_skipped(state, step, "not reached: step %s failed" % failed["step"])
     if frame["kind"] == "root":
-        status = COMPLETED if not failed else REFUSED if failed["refused"] else FAILED
-        state["outcome"] = dict(
-            {"status": status, "step": None, "error": None}, **_error_fields(failed)
-        )
+        state["outcome"] = {"status": COMPLETED, "step": None, "error": None}
+        if failed:
+            status = REFUSED if failed["refused"] else FAILED
+            state["outcome"] = {
+                "status": status, "step": failed["step"], "error": failed["error"]
+            }
         return
     step = _named(_outer_steps(definition, state), frame["step"])
     error = "Step %(step)s failed: %(error)s" % failed if failed else None
-    if frame["kind"] == "loop" and not failed:
-        until, max_rounds = step["loop"].get("until"), step["loop"]["max_rounds"]
+    loop = step["loop"]
+    if loop is not None and not failed:
+        until, max_rounds = loop.get("until"), loop["max_rounds"]
         met = until is not None and hooks.holds(until)
         if not met and frame["round"] < max_rounds:
-            frame.update(round=frame["round"] + 1, done={}, tries={}, children={})
+            frame.update({"round": frame["round"] + 1, "done": {}, "tries": {}, "children": {}})
             return
         if until is not None and not met:
             error = "its condition did not hold after %d rounds" % max_rounds
     state["stack"].pop()
     name = step["name"]
-    log = {
+    log: LogEntry = {
         "step_id": id_of(state, name),
         "step_name": name,
         "status": FAILED if error else COMPLETED,
@@ -340,44 +489,42 @@ def _finish_frame(definition, state, remaining, hooks):
         hooks.keep(step, frame["last"])
 
 
-def _outer_steps(definition, state):
-    return steps_of(definition, dict(state, stack=state["stack"][:-1]))
+def _outer_steps(definition: Orchestration, state: State) -> list[Step]:
+    return steps_of(definition, {**state, "stack": state["stack"][:-1]})
 
 
-def _error_fields(failed):
-    return {"step": failed["step"], "error": failed["error"]} if failed else {}
-
-
-def _fail_run(state, reason):
+def _fail_run(state: State, reason: str) -> None:
     state["outcome"] = {"status": FAILED, "step": None, "error": reason}
 
 
-def records_of(state):
+def records_of(state: State) -> set[str]:
     """Return the keys of the records that the state refers to."""
     keys = {entry["at"] for entry in state["log"] if entry.get("at")}
     slots = list(state["context"].values()) + [frame["last"] for frame in state["stack"]]
     return keys | {slot["at"] for slot in slots if slot and "at" in slot}
 
 
-def preview(definition, steps=None, outer="", first=1):
+def preview(definition: WithSteps, outer: str = "") -> list[tuple[PreviewEntry, Step]]:
     """Return the steps in the order in which they would run if every condition held.
 
-    :returns: [({step_id, step_name, kind, wave}, step)]; each loop or branch counts its waves from
-        1.
+    :param outer: the prefix of their ids.
     """
-    steps = definition["steps"] if steps is None else steps
-    frame, entries, wave = {"done": {}}, [], first
-    while len(frame["done"]) < len(steps):
-        ready = _ready(definition, steps, frame)
+    steps, wave = definition["steps"], 1
+    completed: set[str] = set()
+    entries: list[tuple[PreviewEntry, Step]] = []
+    while len(completed) < len(steps):
+        ready = _ready(steps, completed)
         if not ready:
             break
         at_once = [step for step in ready if step["kind"] in AT_ONCE][:MAX_WAVE_STEPS]
         for step in at_once if ready[0]["kind"] in AT_ONCE else ready[:1]:
             name = step["name"]
-            entry = {"step_id": outer + name, "step_name": name, "kind": step["kind"], "wave": wave}
+            entry: PreviewEntry = {
+                "step_id": outer + name, "step_name": name, "kind": step["kind"], "wave": wave
+            }
             entries.append((entry, step))
-            frame["done"][name] = COMPLETED
+            completed.add(name)
             for inner in inside(step):
-                entries += preview(definition, inner, "%s%s/" % (outer, name))
+                entries += preview({"steps": inner}, "%s%s/" % (outer, name))
         wave += 1
     return entries

@@ -1,6 +1,13 @@
 """Time limits of a step: for each attempt, between attempts, and in total."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypedDict
+
 from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS, Deadline
+
+if TYPE_CHECKING:
+    from synthralos.orchestration.scheduler import LogEntry
+    from synthralos.orchestration.step_schema import Step
 
 DEFAULT_STEP_SECONDS = 300
 # The longest wait between attempts that a model may ask for, if it exceeds the retry delay.
@@ -11,14 +18,14 @@ MERGE_SECONDS = 2.0
 GRACE_SECONDS = 30
 
 
-def budget(step):
+def budget(step: "Step") -> float:
     """Return the seconds that a step may take, including its retries and the waits before them."""
     retries = step.get("max_retries") or 0
     wait = max(step.get("retry_delay") or 0, HINT_SECONDS)
     return (retries + 1) * _timeout(step) + retries * wait
 
 
-def limit(steps, seconds_left):
+def limit(steps: "Iterable[Step]", seconds_left: float) -> int:
     """Return the time-out of StackStorm's runner for the actions of a wave, in whole seconds.
 
     :param seconds_left: the remaining time of the run.
@@ -27,7 +34,7 @@ def limit(steps, seconds_left):
     return int(max(0, min(max_seconds, seconds_left))) + GRACE_SECONDS
 
 
-def _timeout(step):
+def _timeout(step: "Step") -> float:
     return step.get("timeout") or DEFAULT_STEP_SECONDS
 
 
@@ -37,18 +44,18 @@ class StepTimeLimit:
     :ivar deadline: when the step has to end, in seconds since the epoch.
     """
 
-    def __init__(self, step, deadline, now):
+    def __init__(self, step: "Step", deadline: Deadline, now: Callable[[], float]) -> None:
         self._step, self.now = step, now
-        self.deadline = min(deadline.at - MERGE_SECONDS, now() + budget(step))
+        self.deadline: float = min(deadline.at - MERGE_SECONDS, now() + budget(step))
 
-    def attempt(self):
+    def attempt(self) -> Deadline:
         """Return the Deadline of an attempt that begins now."""
         seconds = _timeout(self._step)
         return _AttemptDeadline(
             min(self.now() + seconds, self.deadline), self.deadline, self.now, seconds
         )
 
-    def allows(self, delay=0):
+    def allows(self, delay: float = 0) -> bool:
         """Return whether there is time for another attempt after `delay` seconds."""
         return self.now() + delay + MIN_ATTEMPT_SECONDS <= self.deadline
 
@@ -56,33 +63,42 @@ class StepTimeLimit:
 class _AttemptDeadline(Deadline):
     """The Deadline of one attempt; a later attempt may begin until the step's own deadline."""
 
-    def __init__(self, at, step_deadline, now, seconds):
+    def __init__(
+        self, at: float, step_deadline: float, now: Callable[[], float], seconds: float
+    ) -> None:
         super().__init__(at, now)
         self._step_deadline, self._min_seconds = (
             step_deadline,
             min(MIN_ATTEMPT_SECONDS, seconds / 2),
         )
 
-    def allows_attempt(self):
+    def allows_attempt(self) -> bool:
         return self.seconds_left() >= self._min_seconds
 
-    def allows_attempt_at(self, when):
+    def allows_attempt_at(self, when: float) -> bool:
         return when + MIN_ATTEMPT_SECONDS <= self._step_deadline
+
+
+class StepError(TypedDict):
+    """Why a step, or an attempt of it, failed."""
+
+    cause: str
+    message: str
 
 
 class StepOutcome:
     """The outcome of a step.
 
-    :ivar error: None, or {cause, message}.
     :ivar attempts: how many attempts were made.
-    :ivar log_fields: further fields of its log: usage, model, cached, targets (of a failed one),
-        execution_id, note ...
+    :ivar log_fields: further fields of its log.
     """
 
-    def __init__(self, attempts, output=None, error=None, **log_fields):
-        self.attempts, self.output, self.error, self.log_fields = (
-            attempts,
-            output,
-            error,
-            log_fields,
-        )
+    def __init__(
+        self,
+        attempts: int,
+        output: Any = None,
+        error: Optional[StepError] = None,
+        log_fields: "Optional[LogEntry]" = None,
+    ) -> None:
+        self.attempts, self.output, self.error = attempts, output, error
+        self.log_fields: LogEntry = log_fields or {}

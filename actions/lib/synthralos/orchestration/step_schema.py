@@ -1,17 +1,26 @@
-"""The schema of steps; orchestration_schema describes their normal form."""
+"""The schema of the steps of an orchestration."""
+
+from typing import Any, Optional, TypedDict, Union
 
 from synthralos.calls.output_schema import require_valid_schema
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.orchestration import conditions, dependencies
-from synthralos.orchestration.field_reader import Fields, require_title, style_of_all, text_item
+from synthralos.orchestration.conditions import Condition
+from synthralos.orchestration.field_reader import (
+    Allowed,
+    Fields,
+    require_title,
+    style_of_all,
+    text_item,
+)
 from synthralos.orchestration.role_schema import IGNORED, MAX_FALLBACKS
 from synthralos.orchestration.templates import ROOTS
 
 KINDS = ("llm", "action", "approval", "loop", "branch", "orchestration")
 POLICIES = ("fail", "continue")
 # The guide's step type -> kind; None for types that only define the order of steps.
-STEP_TYPES = {
+STEP_TYPES: dict[str, Optional[str]] = {
     "sequential": None,
     "parallel": None,
     "conditional": None,
@@ -30,7 +39,7 @@ MAX_ROUNDS = 50
 MAX_CASES = 20
 MAX_ORDER = 100_000
 PARALLEL = "parallel"
-_FIELDS = {
+_FIELDS: Allowed = {
     "name": (),
     "description": (),
     "order": (),
@@ -60,7 +69,7 @@ _FIELDS = {
     "approval": (),
 }
 # Fields that only steps of one kind have. `schema` is checked apart: two kinds have it.
-_FIELDS_BY_KIND = {
+_FIELDS_BY_KIND: dict[str, tuple[str, ...]] = {
     "action": ("action", "parameters"),
     "loop": ("loop",),
     "branch": ("branch",),
@@ -70,7 +79,91 @@ _FIELDS_BY_KIND = {
 }
 
 
-def steps(raw_steps, path, parent_style=None, nested=0, names=None):
+class WithSteps(TypedDict):
+    """What consists of steps: an orchestration or a loop."""
+
+    steps: "list[Step]"
+
+
+class Critic(TypedDict):
+    """Who scores the answers of a step, from 0 to 1. `threshold`: the lowest score that passes."""
+
+    role: str
+    threshold: float
+
+
+class Loop(WithSteps):
+    """Steps that are repeated. `until`: the condition that ends them; None for `max_rounds`."""
+
+    until: Optional[Condition]
+    max_rounds: int
+
+
+class BranchCase(WithSteps):
+    """The steps that run when a condition holds."""
+
+    when: Condition
+
+
+class Branch(TypedDict):
+    """Steps of which one list runs: of the first case that holds, else `otherwise`."""
+
+    cases: list[BranchCase]
+    otherwise: "list[Step]"
+
+
+class Approval(TypedDict):
+    """What a person is asked. `question`: with templates; `timeout`: seconds."""
+
+    question: str
+    timeout: float
+
+
+class Step(TypedDict):
+    """A step in its normal form.
+
+    `kind`: one of KINDS; `action`: a reference; `group`: steps of the same one run at the same
+    time; `depends_on`: names of steps of the same list; `input`, `output`: with templates, a text
+    for an LLM step only; `retry_delay`, `timeout`: seconds; `priority`: higher goes first;
+    `context_keys`: of what it may see; `schema`: a JSON schema of draft 4; `on_failure`: one of
+    POLICIES, None for the orchestration's; `orchestration`: the name of another.
+    """
+
+    name: str
+    description: Optional[str]
+    order: int
+    kind: str
+    role: Optional[str]
+    action: Optional[str]
+    parameters: Optional[dict[str, Any]]
+    group: Optional[str]
+    depends_on: Optional[list[str]]
+    condition: Optional[Condition]
+    input: Union[dict[str, Any], str, None]
+    output: Optional[dict[str, Any]]
+    max_retries: int
+    retry_delay: float
+    timeout: float
+    priority: int
+    fallback_models: list[str]
+    context_keys: list[str]
+    schema: Optional[dict[str, Any]]
+    critic: Optional[Critic]
+    cache: bool
+    on_failure: Optional[str]
+    loop: Optional[Loop]
+    branch: Optional[Branch]
+    orchestration: Optional[str]
+    approval: Optional[Approval]
+
+
+def steps(
+    raw_steps: object,
+    path: str,
+    parent_style: Optional[str] = None,
+    nested: int = 0,
+    names: Optional[list[str]] = None,
+) -> list[Step]:
     """Return the normal forms of a list of steps, including nested ones.
 
     :param path: the dotted path of the list, for error messages.
@@ -88,7 +181,8 @@ def steps(raw_steps, path, parent_style=None, nested=0, names=None):
         hint = "Keep loops and branches within %d levels" % MAX_NESTED
         raise InvalidInput(path, None, "is nested too deeply", hint)
     parent_style = style_of_all(raw_steps) or parent_style
-    normal_steps, are_placed = [], []
+    normal_steps: list[Step] = []
+    are_placed: list[bool] = []
     for index, raw_step in enumerate(raw_steps):
         fields = Fields(raw_step, "%s[%d]" % (path, index), _FIELDS, IGNORED, parent_style)
         normal_steps.append(_step(fields, index, nested, names))
@@ -102,7 +196,7 @@ def steps(raw_steps, path, parent_style=None, nested=0, names=None):
     return normal_steps
 
 
-def _step(fields, position, nested, names):
+def _step(fields: Fields, position: int, nested: int, names: list[str]) -> Step:
     name = fields.title("name")
     if name in ROOTS:
         raise InvalidInput(
@@ -120,7 +214,7 @@ def _step(fields, position, nested, names):
         hint = "Use at most %d steps, including nested ones; split it up" % MAX_STEPS
         raise InvalidInput(fields.base_path, None, "exceeds the limit of steps", hint)
     kind, group = _kind(fields), _group(fields)
-    step = {
+    step: Step = {
         "name": name,
         "description": fields.text("description"),
         "order": fields.integer("order", position, 0, MAX_ORDER),
@@ -164,12 +258,12 @@ def _step(fields, position, nested, names):
     return step
 
 
-def _kind(fields):
+def _kind(fields: Fields) -> str:
     """Return the kind of the step: as stated, or implied by a field that only one kind has."""
     kind, step_type = fields.choice("kind", None, KINDS), fields.value("step_type")
     if step_type is not None:
         step_type = step_type.replace("-", "_") if isinstance(step_type, str) else step_type
-        if step_type not in STEP_TYPES:
+        if not isinstance(step_type, str) or step_type not in STEP_TYPES:
             hint = "Use one of " + ", ".join(STEP_TYPES)
             raise InvalidInput(fields.path("step_type"), step_type, "is not a step type", hint)
         if step_type == "conditional" and not fields.has("condition"):
@@ -184,32 +278,32 @@ def _kind(fields):
         kind = next((name for name in named_like_a_field if fields.has(name)), "llm")
     for other_kind, names in _FIELDS_BY_KIND.items():
         if other_kind != kind:
-            names = [name for name in names if name != "fallback_models" or fields.value(name)]
             fields.reject(
-                names, "is not for a step of kind %s" % kind, "Leave it out, or set another kind"
+                [name for name in names if name != "fallback_models" or fields.value(name)],
+                "is not for a step of kind %s" % kind, "Leave it out, or set another kind"
             )
     return kind
 
 
-def _group(fields):
+def _group(fields: Fields) -> Optional[str]:
     if fields.value("step_type") == "parallel" and not fields.has("group"):
         return PARALLEL
     return fields.title("group", None)
 
 
-def _condition(fields):
+def _condition(fields: Fields) -> Optional[Condition]:
     if not fields.has("condition"):
         return None
     return conditions.check(fields.value("condition"), fields.path("condition"))
 
 
-def _input(fields, kind):
+def _input(fields: Fields, kind: str) -> Union[dict[str, Any], str, None]:
     if kind == "llm" and isinstance(fields.value("input"), str):
         return fields.text("input")
     return fields.mapping("input")
 
 
-def _output(fields):
+def _output(fields: Fields) -> Optional[dict[str, Any]]:
     output = fields.mapping("output")
     for name in output or {}:
         if name == "input" or not isinstance(name, str) or not name.strip():
@@ -222,7 +316,7 @@ def _output(fields):
     return output
 
 
-def _schema(fields, kind):
+def _schema(fields: Fields, kind: str) -> Optional[dict[str, Any]]:
     schema = fields.mapping("schema")
     if schema is not None:
         if kind not in ("llm", "action"):
@@ -232,7 +326,7 @@ def _schema(fields, kind):
     return schema
 
 
-def _critic(fields):
+def _critic(fields: Fields) -> Optional[Critic]:
     if not fields.has("critic"):
         return None
     raw_critic = fields.value("critic")
@@ -242,7 +336,7 @@ def _critic(fields):
     return {"role": critic.title("role"), "threshold": critic.number("threshold", 0.8, 0, 1)}
 
 
-def _action(fields):
+def _action(fields: Fields) -> str:
     action = require_identifier(fields.path("action"), _require(fields, "action").value("action"))
     pack, _, name = action.partition(".")
     if not pack or not name:
@@ -251,7 +345,7 @@ def _action(fields):
     return action
 
 
-def _loop(fields, nested, names):
+def _loop(fields: Fields, nested: int, names: list[str]) -> Loop:
     allowed = {"steps": (), "until": (), "max_rounds": ()}
     raw_loop = _require(fields, "loop").value("loop")
     loop = Fields(raw_loop, fields.path("loop"), allowed, parent_style=fields.style)
@@ -268,7 +362,7 @@ def _loop(fields, nested, names):
     }
 
 
-def _branch(fields, nested, names):
+def _branch(fields: Fields, nested: int, names: list[str]) -> Branch:
     allowed = {"cases": (), "otherwise": ("else",)}
     raw_branch = _require(fields, "branch").value("branch")
     branch = Fields(raw_branch, fields.path("branch"), allowed, parent_style=fields.style)
@@ -276,7 +370,7 @@ def _branch(fields, nested, names):
     if not branch.has("cases"):
         raise InvalidInput(branch.path("cases"), None, "is missing", hint)
 
-    def case(path, raw_case):
+    def case(path: str, raw_case: object) -> BranchCase:
         fields = Fields(
             raw_case, path, {"when": ("condition",), "steps": ()}, parent_style=branch.style
         )
@@ -296,7 +390,7 @@ def _branch(fields, nested, names):
     return {"cases": cases, "otherwise": otherwise}
 
 
-def _approval(fields):
+def _approval(fields: Fields) -> Approval:
     raw_approval = _require(fields, "approval").value("approval")
     raw_approval = {"question": raw_approval} if isinstance(raw_approval, str) else raw_approval
     approval = Fields(raw_approval, fields.path("approval"), {"question": (), "timeout": ()},
@@ -311,7 +405,7 @@ def _approval(fields):
     }
 
 
-def _require(fields, kind):
+def _require(fields: Fields, kind: str) -> Fields:
     """Return `fields`; raise InvalidInput if the field that the kind is named after is missing."""
     if not fields.has(kind):
         forms = {
@@ -326,7 +420,7 @@ def _require(fields, kind):
     return fields
 
 
-def _check_dependencies(normal_steps, path):
+def _check_dependencies(normal_steps: list[Step], path: str) -> None:
     names = {step["name"] for step in normal_steps}
     for index, step in enumerate(normal_steps):
         step_path = "%s[%d].depends_on" % (path, index)

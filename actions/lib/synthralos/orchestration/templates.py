@@ -8,9 +8,13 @@ answer that contains `{{ input.secret }}` is text.
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from synthralos.core.errors import InvalidInput
 
+# {name of a root: JSON value}; `context` is a mapping.
+Roots = Mapping[str, Any]
 MAX_RENDERED_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_PATH_CHARS = 500
@@ -28,31 +32,30 @@ _STEP = re.compile(r"\.?(?P<word>%s)|\[\s*(?:(?P<index>\d+)|'(?P<one>[^']*)'|\"(
 
 
 class _MissingType:
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "MISSING"
 
 
 MISSING = _MissingType()
 
 
-def render(template, roots, path="template"):
+def render(template: Any, roots: Roots, path: str = "template") -> Any:
     """Return `template`, a JSON value, with the placeholders in its texts filled.
 
     A text that is a single placeholder becomes the value itself, or None if that is missing. In
     other texts a value is inserted as text: objects, lists, numbers and booleans as JSON; null and
     missing values as nothing.
 
-    :param roots: {name of a root: JSON value}; `context` is a mapping.
     :raises InvalidInput: the result exceeds MAX_RENDERED_BYTES, or the template is too deep.
     """
     return _Renderer(roots, path).filled(template, 0)
 
 
 class _Renderer:
-    def __init__(self, roots, path):
+    def __init__(self, roots: Roots, path: str) -> None:
         self._roots, self._path, self._bytes_left = roots, path, MAX_RENDERED_BYTES
 
-    def filled(self, template, depth):
+    def filled(self, template: Any, depth: int) -> Any:
         if depth > MAX_DEPTH:
             hint = "Keep it within %d levels" % MAX_DEPTH
             raise InvalidInput(self._path, None, "is nested too deeply", hint)
@@ -64,7 +67,7 @@ class _Renderer:
             return [self.filled(item, depth + 1) for item in template]
         return template
 
-    def _text(self, template):
+    def _text(self, template: str) -> Any:
         whole_match = _PLACEHOLDER.fullmatch(template)
         if whole_match:
             value = lookup(whole_match.group(1), self._roots)
@@ -74,12 +77,12 @@ class _Renderer:
         self._take(template)
         return _PLACEHOLDER.sub(self._value, template)
 
-    def _value(self, match):
+    def _value(self, match: re.Match[str]) -> str:
         text = as_text(lookup(match.group(1), self._roots))
         self._take(text)
         return text
 
-    def _take(self, text):
+    def _take(self, text: str) -> None:
         self._bytes_left -= len(text.encode("utf-8", "surrogatepass"))
         if self._bytes_left < 0:
             hint = "Use less: a part of it, such as context.plan.tasks[0], or a summary"
@@ -87,14 +90,14 @@ class _Renderer:
             raise InvalidInput(self._path, None, reason, hint)
 
 
-def as_text(value):
+def as_text(value: Any) -> str:
     """Return a value as it is inserted into a text."""
     if value is None or value is MISSING:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def path_of(field):
+def path_of(field: str) -> Optional[list[str]]:
     """Return the parts of a condition's field, or None if it is not a path."""
     text = field.strip()
     if len(text) > MAX_PATH_CHARS or _FIELD.match(text) is None:
@@ -102,7 +105,7 @@ def path_of(field):
     return _parts(text)
 
 
-def lookup(path, roots):
+def lookup(path: str, roots: Roots) -> Any:
     """Return the value at `path`, or MISSING; only mapping keys and list indices are followed."""
     parts = _parts(path.strip())
     if parts[0] in roots:
@@ -117,7 +120,7 @@ def lookup(path, roots):
     return value
 
 
-def _parts(text):
+def _parts(text: str) -> list[str]:
     """Return the keys and indices of a path, indices as text."""
     return [
         next(part for part in match.groups() if part is not None)
@@ -125,7 +128,7 @@ def _parts(text):
     ]
 
 
-def _child(value, part):
+def _child(value: Any, part: str) -> Any:
     if isinstance(value, dict):
         return value.get(part, MISSING)
     if isinstance(value, list) and part.isascii() and part.isdigit() and len(part) < 10:

@@ -17,12 +17,14 @@ from synthralos.calls.http import CallError
 from synthralos.calls.relations import Target
 from synthralos.config.platforms import AgentEndpoint
 from synthralos.recovery import agent_questions, checkpoints, repair_actions
+from synthralos.recovery.repair_actions import Facts, RunRequest
 from synthralos.storage import agent_runs, locks
 from synthralos.storage.agent_runs import AgentRun
 from synthralos.storage.stackstorm_api import ExecutionNotFound
 from synthralos.telemetry import run_log
 
 if TYPE_CHECKING:
+    from synthralos.recovery.repair_plan import PlanStep
     from synthralos.runtime.environment import Environment
 
 # Until another process that is just starting the run has recorded it.
@@ -32,7 +34,7 @@ CLAIM_DELAY_SECONDS, CLAIM_DELAY_SHARE = 2.0, 0.5
 def attempt(
     env: "Environment",
     case: dict[str, Any],
-    step: dict[str, Any],
+    step: "PlanStep",
     target: Target,
     seconds: float,
     clock: agent_run.Clock,
@@ -157,7 +159,7 @@ class _RecordedRun:
         case: dict[str, Any],
         target: Target,
         endpoint: AgentEndpoint,
-        request: dict[str, Any],
+        request: RunRequest,
     ) -> None:
         self._env, self._case, self._target, self._endpoint = env, case, target, endpoint
         self._raw_request = request
@@ -331,7 +333,7 @@ def _new_scope(case: dict[str, Any]) -> str:
 
 
 def _platform_request(
-    env: "Environment", case: dict[str, Any], request: dict[str, Any], target: Target, scope: str
+    env: "Environment", case: dict[str, Any], request: RunRequest, target: Target, scope: str
 ) -> AgentRequest:
     """Return the AgentRequest for an endpoint, from the request that a repair action made.
 
@@ -355,9 +357,7 @@ def _platform_request(
     )
 
 
-def _checkpoint(
-    case: dict[str, Any], request: dict[str, Any], target: Target
-) -> Optional[Checkpoint]:
+def _checkpoint(case: dict[str, Any], request: RunRequest, target: Target) -> Optional[Checkpoint]:
     """Return where the request is continued at a target, or None to start it there."""
     resume, left = request["resume"], checkpoints.of_target(case, target.name)
     handle = None if left is None else Handle.restore(left.handle)
@@ -366,7 +366,7 @@ def _checkpoint(
     return Checkpoint(handle, resume["checkpoint"], resume["state"], resume["as_node"])
 
 
-def _facts(env: "Environment", case: dict[str, Any]) -> dict[str, Any]:
+def _facts(env: "Environment", case: dict[str, Any]) -> Facts:
     request = case["request"]
     return {
         "failure": case["failure"],

@@ -1,10 +1,14 @@
 """The workflow agent_recovery: analyse, plan the repair, run the agent until it answers."""
 
-from typing import Any, Optional
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from synthralos.calls import agent_targets, relations
+from synthralos.calls.attempts import RunProgress
+from synthralos.calls.relations import Target
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import Failure
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import to_iso
@@ -15,9 +19,17 @@ from synthralos.recovery import (
     repair_plan,
     request_id,
 )
+from synthralos.recovery.repair_actions import RunRequest
+from synthralos.recovery.repair_plan import RepairPlan
 from synthralos.runtime import failure_record, run_parameters, workflow_run
+from synthralos.runtime.environment import Environment
 from synthralos.storage import history, incidents, last_queries, pauses
 from synthralos.telemetry import run_log
+
+if TYPE_CHECKING:
+    from synthralos.calls.agent_platforms.protocol import Question
+    from synthralos.calls.agent_run import Clock
+    from synthralos.recovery.llm_planner import PlannerInfo
 
 WORKFLOW = "agent_recovery"
 DEFAULT_RUN_SECONDS = 300
@@ -27,7 +39,37 @@ SIMILAR = 5
 _TIME_KEYS = ("timestamp", "failed_at", "occurred_at", "failedAt", "occurredAt")
 
 
-def analyse(env, parameters, started, attempted=True, execution=None):
+class FailureReport(TypedDict):
+    """What a caller says of a failure. `failure_type`: one of causes.TYPES or ALIASES."""
+
+    failure_type: str
+    failure_details: dict[str, Any]
+
+
+class ReportedFailure(FailureReport):
+    """The failure of an agent, as a caller reports it, and the query that it was to answer."""
+
+    agent_id: str
+    original_query: str
+    context: dict[str, Any]
+
+
+class SimilarFailure(TypedDict):
+    """An earlier failure of the same cause. `record`: its id in the history of the agent."""
+
+    record: str
+    event: Optional[str]
+    cause: Optional[str]
+    run: Optional[str]
+
+
+def analyse(
+    env: Environment,
+    parameters: dict[str, Any],
+    started: float,
+    attempted: bool = True,
+    execution: Optional[Mapping[str, Any]] = None,
+) -> dict[str, Any]:
     """The result of analyze_agent_failure, with the new case in `next`.
 
     :param parameters: of the workflow, resolved; started: of the run, seconds since the epoch.
@@ -91,36 +133,42 @@ def analyse(env, parameters, started, attempted=True, execution=None):
     }
 
 
-def standalone_case(env, parameters, started, attempted=True):
+def standalone_case(
+    env: Environment, parameters: dict[str, Any], started: float, attempted: bool = True
+) -> dict[str, Any]:
     """The case of an action that no workflow started: from plain parameters, without retries."""
     inputs = dict({"failure_type": "unknown"}, **parameters)
     inputs["max_retries"] = 0
-    return unseal(analyse(env, inputs, started, attempted)["next"]["carry"], env.store)
+    carry = analyse(env, inputs, started, attempted)["next"]["carry"]
+    case: dict[str, Any] = unseal(carry, env.store)
+    return case
 
 
-def plan_repair(env, case):
+def plan_repair(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     """The result of generate_repair_plan: the plan in the clear, and the case with it inside."""
     plan_id = "repair-%s" % (case["run"] or "local")
     raw_plan = case["request"]["context"].get(
         "repairPlan", case["request"]["context"].get("repair_plan")
     )
-    planner_info = None
+    planner_info: Optional[PlannerInfo] = None
     if raw_plan is not None:
         plan = repair_plan.validate_plan(raw_plan, case["failure"], plan_id, "context")
         _check_replays(plan, case["request"]["context"])
     else:
-        plan, planner_info = _plan_with_llm(env, case, plan_id)
+        planned, planner_info = _plan_with_llm(env, case, plan_id)
         can_resume = checkpoints.can_resume(_targets(env, case))
-        plan = plan or playbooks.plan(case["failure"], plan_id, can_resume)
+        plan = planned or playbooks.plan(case["failure"], plan_id, can_resume)
     case["plan"] = plan
     steps = ", ".join(step["action"] for step in plan["steps"])
-    result = {"summary": "plan from the %s: %s" % (plan["source"], steps), "plan": plan}
+    result: dict[str, Any] = {
+        "summary": "plan from the %s: %s" % (plan["source"], steps), "plan": plan
+    }
     if planner_info is not None:
         result["planner"] = planner_info
     return dict(result, next=workflow_run.next_step(env, case))
 
 
-def _check_replays(plan, context):
+def _check_replays(plan: RepairPlan, context: Mapping[str, Any]) -> None:
     for index, step in enumerate(plan["steps"]):
         replays = step["action"] == "replay_execution"
         if replays and repair_actions.replay_target(step["parameters"], context) is None:
@@ -132,7 +180,9 @@ def _check_replays(plan, context):
             )
 
 
-def _plan_with_llm(env, case, plan_id):
+def _plan_with_llm(
+    env: Environment, case: dict[str, Any], plan_id: str
+) -> "tuple[Optional[RepairPlan], Optional[PlannerInfo]]":
     """(plan or None, what became of asking): the LLM plans only where the config names a model."""
     if env.settings.planner_model is None or case["dry_run"]:
         return None, None
@@ -141,7 +191,9 @@ def _plan_with_llm(env, case, plan_id):
     return llm_planner.plan_with_llm(env, case, plan_id)
 
 
-def run_round(env, case, clock=None):
+def run_round(
+    env: Environment, case: dict[str, Any], clock: "Optional[Clock]" = None
+) -> tuple[bool, dict[str, Any]]:
     """(ok, result) of execute_recovery: one round over the agent's endpoints.
 
     Each attempt applies a step of the plan to the original request; see checkpoints.py.
@@ -159,7 +211,7 @@ def run_round(env, case, clock=None):
         return True, _dry_run_result(env, case, targets)
     agent_questions.count_waiting_time(env, case)
 
-    def call_target(target, seconds, attempt_number):
+    def call_target(target: Target, seconds: float, attempt_number: int) -> dict[str, Any]:
         step = checkpoints.step_of_attempt(case, target.name, attempt_number)
         run_log.emit("step", action=step["action"])
         return agent_attempt.attempt(
@@ -178,7 +230,7 @@ def run_round(env, case, clock=None):
         return True, _asking_result(env, case, progress, round_result.pending.question)
     if round_result.pending is not None:
         is_awaiting = isinstance(round_result.pending, agent_questions.AnswerIsAwaited)
-        return True, _running_result(env, case, progress, round_result.delay, is_awaiting)
+        return True, _running_result(env, case, progress, round_result.delay or 0, is_awaiting)
     if round_result.result is None:
         return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
@@ -200,7 +252,13 @@ def run_round(env, case, clock=None):
     }
 
 
-def _running_result(env, case, progress, delay, is_awaiting=False):
+def _running_result(
+    env: Environment,
+    case: dict[str, Any],
+    progress: RunProgress,
+    delay: int,
+    is_awaiting: bool = False,
+) -> dict[str, Any]:
     """The result of a round whose agent works on: the next one asks for its outcome.
 
     It carries the case by its key only: an agent may run for a day.
@@ -210,6 +268,7 @@ def _running_result(env, case, progress, delay, is_awaiting=False):
     from synthralos.recovery import agent_questions
 
     pending = progress.pending
+    assert pending is not None
     seconds = int(env.now() - pending["started_at"])
     if is_awaiting:
         agent_questions.record_awaiting(env, case, delay)
@@ -224,10 +283,13 @@ def _running_result(env, case, progress, delay, is_awaiting=False):
     }
 
 
-def _asking_result(env, case, progress, question):
+def _asking_result(
+    env: Environment, case: dict[str, Any], progress: RunProgress, question: "Question"
+) -> dict[str, Any]:
     """The result of a round whose agent asks: a person answers before the next one."""
     from synthralos.recovery import agent_questions
 
+    assert progress.pending is not None
     case["asked_at"] = env.now()
     text = agent_questions.question_line(env, case, question)
     return {
@@ -244,17 +306,18 @@ def _asking_result(env, case, progress, question):
 def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
     """The agent of a failed run: of its case, or of its unchecked parameters without one."""
     if case is not None:
-        return case["request"]["agent_id"]
+        agent_id: str = case["request"]["agent_id"]
+        return agent_id
     return failure_record.name_or_unknown(parameters.get("agent_id"))
 
 
-def _request(parameters):
+def _request(parameters: Mapping[str, Any]) -> ReportedFailure:
     """What the caller worded, checked."""
     context = run_parameters.require_object("context", parameters.get("context"))
     details = parameters.get("failure_details")
-    request = {
+    request: ReportedFailure = {
         "agent_id": require_identifier("agent_id", parameters.get("agent_id")),
-        "failure_type": parameters.get("failure_type"),
+        "failure_type": parameters.get("failure_type") or "",
         "original_query": run_parameters.require_text(
             "original_query", parameters.get("original_query")
         ),
@@ -265,7 +328,7 @@ def _request(parameters):
         allowed = list(causes.TYPES) + list(causes.ALIASES)
         raise InvalidInput(
             "failure_type",
-            request["failure_type"],
+            parameters.get("failure_type"),
             "is not a failure type",
             "Use one of " + ", ".join(allowed),
         )
@@ -276,12 +339,12 @@ def _request(parameters):
     return request
 
 
-def failure_of(request):
+def failure_of(report: FailureReport) -> Failure:
     """The Failure that the caller reports: the type as given, the cause from the details."""
-    return failures.from_report(request["failure_details"], request["failure_type"])
+    return failures.from_report(report["failure_details"], report["failure_type"])
 
 
-def _agent_request(env, request):
+def _agent_request(env: Environment, request: ReportedFailure) -> RunRequest:
     """The request as it goes to the platform when no repair action changes it."""
     agent = env.settings.agents.get(request["agent_id"])
     caller_config = run_parameters.require_object(
@@ -303,35 +366,40 @@ def _agent_request(env, request):
     }
 
 
-def is_unsafe_to_repeat(env, agent_id):
+def is_unsafe_to_repeat(env: Environment, agent_id: str) -> bool:
     """Whether the configuration says of the agent that a repeat may do harm."""
     agent = env.settings.agents.get(agent_id)
     return bool(agent and agent.unsafe_to_repeat)
 
 
-def _targets(env, case):
+def _targets(env: Environment, case: Mapping[str, Any]) -> list[Target]:
     agent_id = case["request"]["agent_id"]
     endpoints = env.settings.agent_endpoints(agent_id)
     return agent_targets.targets_of(endpoints, is_unsafe_to_repeat(env, agent_id))
 
 
-def _label_attempts(case, progress):
+def _label_attempts(case: dict[str, Any], progress: RunProgress) -> None:
     for entry in progress.trail:
         if "attempt" in entry:
             step = checkpoints.step_of_attempt(case, entry["target"], entry["attempt"])
             entry["step"] = step["action"]
 
 
-def _similar_failures(env, agent_id, failure):
+def _similar_failures(env: Environment, agent_id: str, failure: Failure) -> list[SimilarFailure]:
     entries = history.recent_entries(env.store, agent_id, limit=SIMILAR * 4)
     alike = [entry for entry in entries if entry.get("cause") == failure.cause]
     return [
-        {name: entry.get(name) for name in ("record", "event", "cause", "run")}
+        {
+            "record": entry["record"],
+            "event": entry.get("event"),
+            "cause": entry.get("cause"),
+            "run": entry.get("run"),
+        }
         for entry in alike[:SIMILAR]
     ]
 
 
-def _record_recovery(env, case, step):
+def _record_recovery(env: Environment, case: Mapping[str, Any], step: str) -> None:
     entry = {
         "event": "recovered",
         "workflow": WORKFLOW,
@@ -344,7 +412,9 @@ def _record_recovery(env, case, step):
     history.append_entry(env.store, case["request"]["agent_id"], env.now(), entry)
 
 
-def _dry_run_result(env, case, targets):
+def _dry_run_result(
+    env: Environment, case: dict[str, Any], targets: list[Target]
+) -> dict[str, Any]:
     return {
         "summary": "dry run: nothing was called; %d steps planned" % len(case["plan"]["steps"]),
         "success": False,

@@ -7,7 +7,7 @@ from, and then takes the turn of no other step.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.calls.agent_platforms import capabilities_of
 from synthralos.calls.agent_platforms.protocol import Handle
@@ -17,6 +17,9 @@ from synthralos.core.errors import InvalidInput
 from synthralos.recovery.playbooks import RESUMABLE_CAUSES
 from synthralos.recovery.repair_actions import RESUME_CHECKPOINT
 from synthralos.storage.agent_runs import AgentRun
+
+if TYPE_CHECKING:
+    from synthralos.recovery.repair_plan import PlanStep
 
 # A run that is continued from the same checkpoint, and fails each time, gets another repair.
 MAX_RESUMES = 2
@@ -70,8 +73,9 @@ def add_reported(
     for target in targets:
         endpoint = target.endpoint
         assert isinstance(endpoint, AgentEndpoint)
-        is_own = handle is not None and handle.agent == endpoint.agent
-        if is_own and endpoint.platform.name == handle.platform:
+        if handle is not None and (handle.agent, handle.platform) == (
+            endpoint.agent, endpoint.platform.name
+        ):
             record_failure(case, target, handle, cause, resumed=False)
 
 
@@ -137,9 +141,9 @@ def reported_handle(
     return handle
 
 
-def step_of_attempt(case: dict[str, Any], target: str, attempt_number: int) -> dict[str, Any]:
+def step_of_attempt(case: dict[str, Any], target: str, attempt_number: int) -> "PlanStep":
     """Return the step of the plan for an attempt; the same one as often as it is asked for."""
-    steps: list[dict[str, Any]] = case["plan"]["steps"]
+    steps: list[PlanStep] = case["plan"]["steps"]
     chosen: dict[str, int] = case.setdefault("chosen_steps", {})
     number = str(attempt_number)
     if number not in chosen:
@@ -149,7 +153,7 @@ def step_of_attempt(case: dict[str, Any], target: str, attempt_number: int) -> d
     return steps[chosen[number]]
 
 
-def _choose(steps: list[dict[str, Any]], chosen: Mapping[str, int], resumes: bool) -> int:
+def _choose(steps: "list[PlanStep]", chosen: Mapping[str, int], resumes: bool) -> int:
     resume = [n for n, step in enumerate(steps) if step["action"] == RESUME_CHECKPOINT]
     other_steps = [n for n in range(len(steps)) if n not in resume]
     if not other_steps or (resume and resumes):

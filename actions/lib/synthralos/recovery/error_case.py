@@ -5,10 +5,11 @@ assessed, recorded, and escalated by the same rules wherever it is handled.
 """
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict
 
 from synthralos.core.failures import Failure
 from synthralos.escalation import ticketing
+from synthralos.escalation.ticketing import OpenedTicket
 from synthralos.loop_detection import detector, patterns
 from synthralos.recovery import strategies
 from synthralos.recovery.strategies import Assessment
@@ -45,12 +46,21 @@ class ReportedError:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
+class LoopState(TypedDict):
+    """What the loop detector sees of an agent; see detector.CheckResult."""
+
+    looping: bool
+    level: str
+    paused: bool
+    reason: Optional[str]
+
+
 @dataclass(frozen=True)
 class Assessed:
-    """:ivar loop: {looping, level, paused, reason} of the agent, this error included."""
+    """:ivar loop: of the agent, this error included."""
 
     assessment: Assessment
-    loop: dict[str, Any]
+    loop: LoopState
 
     def as_dict(self) -> dict[str, Any]:
         """The assessment for a result, with what follows from it."""
@@ -106,7 +116,13 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
         max_retries=retry.max_retries,
     )
     return Assessed(
-        assessment, {name: loop[name] for name in ("looping", "level", "paused", "reason")}
+        assessment,
+        {
+            "looping": loop["looping"],
+            "level": loop["level"],
+            "paused": loop["paused"],
+            "reason": loop["reason"],
+        },
     )
 
 
@@ -143,16 +159,16 @@ def record(
         env.store.miss("version")
 
 
-def newest_snapshot(env: Environment, agent_id: str, task_id: str) -> Optional[dict[str, Any]]:
+def newest_snapshot(
+    env: Environment, agent_id: str, task_id: str
+) -> Optional[snapshots.Snapshot]:
     """The newest good snapshot of the agent and task; None without one or without a datastore."""
-    snapshot: Optional[dict[str, Any]]
     try:
-        snapshot = snapshots.latest_valid(
+        return snapshots.latest_valid(
             env.store, snapshots.snapshot_config(env.settings), env.now(), agent_id, task_id
         )
     except DatastoreUnavailable:
         return None
-    return snapshot
 
 
 def pause_agent(env: Environment, agent_id: str, reason: str) -> bool:
@@ -178,8 +194,8 @@ def open_ticket(
     strategies_tried: list[str],
     attempts: int,
     level: Optional[str] = None,
-) -> Optional[dict[str, Any]]:
-    """The ticket of an error that no strategy cured, as desk.record_failure returns it.
+) -> Optional[OpenedTicket]:
+    """The ticket of an error that no strategy cured; None if it could not be recorded.
 
     :param failure: type, cause, severity and message.
     :param level: the lowest that the ticket's level may be.
@@ -189,18 +205,16 @@ def open_ticket(
         failure["message"] or failure["cause"].replace("_", " "),
         ", ".join(strategies_tried) or "nothing",
     )
-    more = {} if level is None else {"level": level}
-    opened: Optional[dict[str, Any]] = ticketing.open_failure_ticket(
+    return ticketing.open_failure_ticket(
         env,
         env.settings.escalation,
         WORKFLOW,
         agent_id,
         {name: failure[name] for name in ("type", "cause", "severity")},
         env.redactor.redact_text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
+        level=level,
         attempts=attempts,
-        **more,
     )
-    return opened
 
 
 def time_of_entry(entry: Mapping[str, Any]) -> float:

@@ -5,7 +5,8 @@ an inquiry and the wait of a validation are tasks of the workflow: the action sa
 `error.proceed` continues from their results.
 """
 import json
-from typing import Any, Optional
+from collections.abc import Mapping
+from typing import Any, Optional, TypedDict
 
 from synthralos.calls import agent_targets, snapshot_restore
 from synthralos.calls.agent_platforms import connect
@@ -17,6 +18,7 @@ from synthralos.recovery import agent_recovery, checkpoints, error_case, playboo
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
 from synthralos.recovery.repair_actions import RESTORE_SNAPSHOT, RESUME_CHECKPOINT
 from synthralos.runtime import child_runs, failure_record, run_parameters, workflow_run
+from synthralos.runtime.environment import Environment
 from synthralos.storage import history, inquiries, pauses, state_codec
 from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import tracing
@@ -34,7 +36,54 @@ CHILDREN = {
 NOT_PUT_BACK = "verified, but no platform has a restore_path: put back what the result has"
 
 
-def assess(env, parameters, started, parent_pack=None):
+class RaisedError(TypedDict):
+    """An error as a caller reports it. `type`: one of causes.TYPES or ALIASES; `severity`: one of
+    causes.SEVERITIES, or None if nobody rated it.
+    """
+
+    type: str
+    message: str
+    details: dict[str, Any]
+    severity: Optional[str]
+
+
+class HandledError(TypedDict):
+    """What the workflow was started for.
+
+    `original_query`, `original_request`: what failed, one of them at most; `strategy`: auto or the
+    name of one; `stability_window`: seconds after a recovery in which no error may come.
+    """
+
+    agent_id: str
+    task_id: str
+    error: RaisedError
+    context: dict[str, Any]
+    state: dict[str, Any]
+    original_query: Optional[str]
+    original_request: dict[str, Any]
+    strategy: str
+    max_retries: int
+    stability_window: int
+
+
+class RestoredCheckpoint(TypedDict):
+    """The checkpoint of a platform that was restored. `handle`: of the run that left it."""
+
+    handle: dict[str, Any]
+    id: Optional[str]
+
+
+class Check(TypedDict):
+    """A check of a recovery, and what it has shown."""
+
+    check: str
+    passed: bool
+    details: str
+
+
+def assess(
+    env: Environment, parameters: dict[str, Any], started: float, parent_pack: Optional[str] = None
+) -> dict[str, Any]:
     """The result of error.assess: the error on record, a strategy chosen and begun.
 
     :param parent_pack: of the workflow that started this run, or None.
@@ -81,7 +130,7 @@ def assess(env, parameters, started, parent_pack=None):
     return dict(_run_next_strategy(env, case), **extra)
 
 
-def proceed(env, case):
+def proceed(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     """The result of error.proceed: what came of the last task, and what is next."""
     if case["recovered_at"] is not None:
         return _validate(env, case)
@@ -114,11 +163,12 @@ def proceed(env, case):
 def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
     """The agent of a failed run: of its case, or of its unchecked parameters without one."""
     if case is not None:
-        return case["request"]["agent_id"]
+        agent_id: str = case["request"]["agent_id"]
+        return agent_id
     return failure_record.name_or_unknown(parameters.get("agent_id"))
 
 
-def _request(parameters, max_retries):
+def _request(parameters: Mapping[str, Any], max_retries: int) -> HandledError:
     error = run_parameters.require_object("error", parameters.get("error"))
     kind = error.get("type", "unknown")
     if causes.resolve_type(kind) is None:
@@ -130,7 +180,7 @@ def _request(parameters, max_retries):
     if severity is not None and severity not in causes.SEVERITIES:
         hint = "Use one of " + ", ".join(causes.SEVERITIES)
         raise InvalidInput("error.severity", severity, "is not a severity", hint)
-    request = {
+    request: HandledError = {
         "agent_id": require_identifier("agent_id", parameters.get("agent_id")),
         "task_id": require_identifier("task_id", parameters.get("task_id") or "default"),
         "error": {
@@ -165,11 +215,11 @@ def _request(parameters, max_retries):
     return request
 
 
-def _details(request):
+def _details(request: HandledError) -> dict[str, Any]:
     return dict(request["error"]["details"], message=request["error"]["message"])
 
 
-def _reported(request):
+def _reported(request: HandledError) -> ReportedError:
     error, context = request["error"], request["context"]
     attempts, count = context.get("recovery_attempts"), context.get("retry_count")
     return ReportedError(
@@ -185,7 +235,7 @@ def _reported(request):
     )
 
 
-def _run_next_strategy(env, case):
+def _run_next_strategy(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     """Carries out what is to do, up to the first strategy that succeeds or needs a task."""
     while case["todo"]:
         name = case["todo"][0]
@@ -215,12 +265,12 @@ def _run_next_strategy(env, case):
     return _escalated_end(env, case)
 
 
-def _pending_work(case):
-    """What is to be run again, or nothing."""
-    return case["request"]["original_query"] or case["request"]["original_request"]
+def _pending_work(case: Mapping[str, Any]) -> bool:
+    """Whether something is to be run again."""
+    return bool(case["request"]["original_query"] or case["request"]["original_request"])
 
 
-def _hand_off(env, case):
+def _hand_off(env: Environment, case: dict[str, Any]) -> Optional[dict[str, Any]]:
     """The result that hands the recovery to agent_recovery or llm_retry; None without a request."""
     request, retry = case["request"], env.settings.retry
     cause = case["failure"]["cause"]
@@ -233,7 +283,7 @@ def _hand_off(env, case):
         "success_rate": case["success_rate"],
     }
     if request["original_request"]:
-        child_request = {
+        child_request: dict[str, Any] = {
             "original_request": request["original_request"],
             "failure_reason": request["error"]["message"] or cause.replace("_", " "),
         }
@@ -244,7 +294,7 @@ def _hand_off(env, case):
         if checkpoint is not None:
             context = _from_checkpoint(context, checkpoint)
         if "repairPlan" not in context and "repair_plan" not in context:
-            names = strategies.ADJUSTMENTS
+            names: tuple[str, ...] = strategies.ADJUSTMENTS
             if cause in playbooks.RESUMABLE_CAUSES and _leaves_checkpoints(env, request):
                 names = (RESUME_CHECKPOINT, *names)
             context["repairPlan"] = {"steps": [{"action": name} for name in names]}
@@ -271,21 +321,23 @@ def _hand_off(env, case):
     return _goto(env, case, task, "%s recovers" % CHILDREN[task], **following)
 
 
-def _leaves_checkpoints(env, request):
+def _leaves_checkpoints(env: Environment, request: HandledError) -> bool:
     """Whether a run of the agent that failed can be continued at one of its platforms."""
     endpoints = env.settings.agent_endpoints(request["agent_id"])
     return checkpoints.can_resume(agent_targets.targets_of(endpoints, False))
 
 
-def _restored_checkpoint(snapshot):
-    """{handle, id} of the platform's checkpoint that was restored, or None if it was a state."""
+def _restored_checkpoint(snapshot: Mapping[str, Any]) -> Optional[RestoredCheckpoint]:
+    """The platform's checkpoint that was restored, or None if it was a state."""
     checkpoint = snapshot_restore.checkpoint_of(snapshot["state"])
-    return checkpoint and {"handle": checkpoint.handle.as_dict(), "id": checkpoint.id}
+    if checkpoint is None:
+        return None
+    return {"handle": checkpoint.handle.as_dict(), "id": checkpoint.id}
 
 
-def _from_checkpoint(context, checkpoint):
+def _from_checkpoint(context: Mapping[str, Any], checkpoint: RestoredCheckpoint) -> dict[str, Any]:
     """`context` for a run that goes on from a checkpoint that was restored."""
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"action": RESUME_CHECKPOINT},
         {"action": RESTORE_SNAPSHOT, "parameters": {"snapshot_id": checkpoint["id"]}},
     ]
@@ -293,7 +345,7 @@ def _from_checkpoint(context, checkpoint):
     return dict(context, handle=checkpoint["handle"], repairPlan=plan)
 
 
-def _roll_back(env, case):
+def _roll_back(env: Environment, case: dict[str, Any]) -> bool:
     """Whether the newest good snapshot is the agent's state again; `child` has it either way."""
     request = case["request"]
     snapshot = error_case.newest_snapshot(env, request["agent_id"], request["task_id"])
@@ -319,12 +371,12 @@ def _roll_back(env, case):
     return restored
 
 
-def _save_outcome(case, **fields):
+def _save_outcome(case: dict[str, Any], **fields: Any) -> None:
     """Adds to what the strategies gave: the result of the run, however it ends."""
     case["child"] = dict(case["child"] or {}, **fields)
 
 
-def _pause_agent(env, case):
+def _pause_agent(env: Environment, case: dict[str, Any]) -> None:
     reason = case["looping"]["reason"] or "%s was reported" % case["failure"]["cause"]
     paused = error_case.pause_agent(env, case["request"]["agent_id"], reason)
     summary = "the agent is paused" if paused else "the agent could not be paused"
@@ -332,7 +384,7 @@ def _pause_agent(env, case):
     _step(case, "circuit_breaker", False, summary, paused=paused)
 
 
-def _after_success(env, case):
+def _after_success(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     """What follows a strategy that succeeded: the validation, after the stability window."""
     case["recovered_at"] = env.now()
     window = case["request"]["stability_window"]
@@ -341,9 +393,11 @@ def _after_success(env, case):
     return _validate(env, case)
 
 
-def _validate(env, case):
+def _validate(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     last = case["steps"][-1]
-    checks = [{"check": "recovery_success", "passed": True, "details": last["summary"]}]
+    checks: list[Check] = [
+        {"check": "recovery_success", "passed": True, "details": last["summary"]}
+    ]
     if last["strategy"] == "auto_retry" and case["request"]["original_query"]:
         checks.append(_platform_answers(env, case["request"]["agent_id"]))
     checks.append(_no_new_error(env, case))
@@ -368,7 +422,7 @@ def _validate(env, case):
     return _final_result(env, case, "done", summary, recovered=True, escalated=False)
 
 
-def _platform_answers(env, agent_id):
+def _platform_answers(env: Environment, agent_id: str) -> Check:
     endpoint = env.settings.agent_endpoints(agent_id)[0]
     try:
         result = connect(env.client, endpoint.platform).check(endpoint.agent, HEALTH_SECONDS)
@@ -378,7 +432,7 @@ def _platform_answers(env, agent_id):
     return {"check": "platform_answers", "passed": passed, "details": details}
 
 
-def _no_new_error(env, case):
+def _no_new_error(env: Environment, case: Mapping[str, Any]) -> Check:
     since = case["recovered_at"]
     errors = [
         entry
@@ -389,7 +443,7 @@ def _no_new_error(env, case):
     return {"check": "no_new_error", "passed": not errors, "details": details}
 
 
-def _escalated_end(env, case):
+def _escalated_end(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     """The end of what no strategy cured: a person must know. Escalated is not recovered."""
     failure, request = case["failure"], case["request"]
     if case["ticket"] is None:
@@ -411,7 +465,7 @@ def _escalated_end(env, case):
     )
 
 
-def _failure_reason(case):
+def _failure_reason(case: Mapping[str, Any]) -> str:
     """Why the run ends without a recovery, in words: what its strategies came to."""
     reasons = [
         "%s: %s" % (step["strategy"], step["summary"])
@@ -421,7 +475,14 @@ def _failure_reason(case):
     return "; ".join(reasons) or "%s is for a person to cure" % case["failure"]["cause"]
 
 
-def _final_result(env, case, next_task, summary, recovered, escalated):
+def _final_result(
+    env: Environment,
+    case: dict[str, Any],
+    next_task: str,
+    summary: str,
+    recovered: bool,
+    escalated: bool,
+) -> dict[str, Any]:
     steps = case["steps"]
     end = "escalated" if escalated else "recovered" if recovered else "failed"
     outcome = "recovered" if recovered else "failed"
@@ -442,18 +503,25 @@ def _final_result(env, case, next_task, summary, recovered, escalated):
     }
 
 
-def _fit_to_result_size(env, value):
+def _fit_to_result_size(env: Environment, value: Any) -> Any:
     """What the last strategy gave, where it is small enough for a result."""
     size = len(json.dumps(value))
     return value if size <= env.settings.max_result_bytes else {"bytes": size}
 
 
-def _goto(env, case, next_task, summary, delay=0, **more):
+def _goto(
+    env: Environment,
+    case: dict[str, Any],
+    next_task: str,
+    summary: str,
+    delay: int = 0,
+    **more: Any,
+) -> dict[str, Any]:
     """The result that sends the workflow to the task for `next_task`."""
     case["progress"]["cursor"] += 1
     following = dict(workflow_run.next_step(env, case, delay), **more)
     return {"summary": summary, "next_task": next_task, "next": following, "steps": case["steps"]}
 
 
-def _step(case, strategy, ok, summary, **more):
+def _step(case: dict[str, Any], strategy: str, ok: bool, summary: str, **more: Any) -> None:
     case["steps"].append(dict({"strategy": strategy, "ok": ok, "summary": summary}, **more))

@@ -1,17 +1,25 @@
 """The workflow llm_retry: the original model and its fallbacks, until one answers well."""
 
-from typing import Any, Optional
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from synthralos.calls import answer_format, llm_providers, relations
 from synthralos.calls.answer_format import Corrections
+from synthralos.calls.llm_providers import ServedModel
 from synthralos.calls.llm_wires import chat_request
 from synthralos.calls.llm_wires.chat_request import ChatRequest
+from synthralos.calls.relations import Target
 from synthralos.core import failures
 from synthralos.core.causes import NEVER
 from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import Failure
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
 from synthralos.runtime import failure_record, run_parameters, workflow_run
+from synthralos.runtime.environment import Environment
+
+if TYPE_CHECKING:
+    from synthralos.calls.open_attempts import Call
 
 WORKFLOW = "llm_retry"
 DEFAULT_RUN_SECONDS = 180
@@ -19,7 +27,14 @@ DEFAULT_RUN_SECONDS = 180
 LASTING_SCOPES = ("model", "account", "setup")
 
 
-def determine(env, parameters, started):
+class ExcludedTarget(TypedDict):
+    """A target that is not tried, as an entry of the trail. `skipped`: why."""
+
+    target: str
+    skipped: str
+
+
+def determine(env: Environment, parameters: dict[str, Any], started: float) -> dict[str, Any]:
     """The result of determine_retry_strategy, with the new case in `next`."""
     request = run_parameters.require_object("original_request", parameters.get("original_request"))
     reason = run_parameters.require_text("failure_reason", parameters.get("failure_reason"))
@@ -64,7 +79,7 @@ def determine(env, parameters, started):
     }
 
 
-def standalone_case(env, parameters, started):
+def standalone_case(env: Environment, parameters: dict[str, Any], started: float) -> dict[str, Any]:
     """The case of a call_llm that no workflow started: one model, no retry."""
     request = {
         name: parameters.get(name)
@@ -89,7 +104,12 @@ def standalone_case(env, parameters, started):
     )
 
 
-def order_models(original, fallbacks, failure, fall_over=None):
+def order_models(
+    original: ServedModel,
+    fallbacks: list[ServedModel],
+    failure: Failure,
+    fall_over: Optional[Mapping[str, bool]] = None,
+) -> tuple[list[ServedModel], list[ExcludedTarget]]:
     """Return (served, skipped): the models to try, and those that this failure rules out.
 
     The caller says why the original failed. If that speaks of the model, its account or its
@@ -121,7 +141,7 @@ def order_models(original, fallbacks, failure, fall_over=None):
     ]
 
 
-def run_round(env, case):
+def run_round(env: Environment, case: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
     """(ok, result) of call_llm: one round over the models."""
     targets = _targets(env, case)
     if case["dry_run"]:
@@ -131,29 +151,31 @@ def run_round(env, case):
     from synthralos.calls import llm_calls
 
     request = ChatRequest.from_dict(case["chat"])
-    options = llm_calls.CallOptions(corrections=Corrections(case.get("rejected")))
+    corrections = Corrections(case.get("rejected"))
+    options = llm_calls.CallOptions(corrections=corrections)
 
-    def call_target(target, seconds, attempt_number):
+    def call_target(target: Target, seconds: float, attempt_number: int) -> dict[str, Any]:
         return llm_calls.complete(
-            env.client, target.endpoint, request, seconds, case["run"], options
+            env.client, _served_model(target), request, seconds, case["run"], options
         )
 
-    def open_call(target):
+    def open_call(target: Target) -> "Call":
         return llm_calls.ModelCall(
-            env.client, target.endpoint, request, case["run"], options
+            env.client, _served_model(target), request, case["run"], options
         ).closable()
 
     round_result, progress = workflow_run.play_round(env, case, targets, call_target, open_call)
-    if round_result.result is None:
-        case["rejected"] = options.corrections.as_dict()
+    target = round_result.target
+    if round_result.result is None or target is None:
+        case["rejected"] = corrections.as_dict()
         return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
         env, case, env.redactor.remove_secrets(round_result.result), "response"
     )
     workflow_run.record_summary(env, case, "recovered", case["failure"])
-    model = round_result.target.endpoint.model.name
+    model = _served_model(target).model.name
     return True, {
-        "summary": "%s answered at attempt %d" % (round_result.target.name, progress.attempts),
+        "summary": "%s answered at attempt %d" % (target.name, progress.attempts),
         "success": True,
         "result": answer,
         "attempts": progress.attempts,
@@ -165,14 +187,17 @@ def run_round(env, case):
 def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
     """The model of a failed run: of its case, or of its unchecked parameters without one."""
     if case is not None:
-        return case["original"]
+        original: str = case["original"]
+        return original
     request = parameters.get("original_request")
     return failure_record.name_or_unknown(
         request.get("model") if isinstance(request, dict) else None
     )
 
 
-def _parse(env, request, path, parameters_path=None):
+def _parse(
+    env: Environment, request: dict[str, Any], path: str, parameters_path: Optional[str] = None
+) -> ChatRequest:
     """Return the ChatRequest of a caller; raises InvalidInput, also for its JSON schema."""
     providers = tuple(provider.name for provider in env.settings.providers)
     parsed = chat_request.parse(request, providers, path, parameters_path)
@@ -183,7 +208,7 @@ def _parse(env, request, path, parameters_path=None):
     return parsed
 
 
-def _original(env, request):
+def _original(env: Environment, request: Mapping[str, Any]) -> ServedModel:
     model = request.get("model")
     if model is None:
         raise InvalidInput(
@@ -192,7 +217,7 @@ def _original(env, request):
     return llm_providers.resolve_model(env.settings.providers, model, request.get("provider"))
 
 
-def _fallbacks(env, names):
+def _fallbacks(env: Environment, names: object) -> list[ServedModel]:
     if names is None:
         return []
     if not isinstance(names, list):
@@ -207,7 +232,7 @@ def _fallbacks(env, names):
     ]
 
 
-def _targets(env, case):
+def _targets(env: Environment, case: Mapping[str, Any]) -> list[Target]:
     models = [
         llm_providers.resolve_model(env.settings.providers, model, provider)
         for provider, model in case["models"]
@@ -217,7 +242,14 @@ def _targets(env, case):
     ]
 
 
-def _dry_run_result(env, case, targets):
+def _served_model(target: Target) -> ServedModel:
+    assert isinstance(target.endpoint, ServedModel)
+    return target.endpoint
+
+
+def _dry_run_result(
+    env: Environment, case: dict[str, Any], targets: list[Target]
+) -> dict[str, Any]:
     return {
         "summary": "dry run: nothing was called; %d targets" % len(targets),
         "success": False,

@@ -1,12 +1,18 @@
 """Plans for every failure, made without an LLM: what broke may be the LLM."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from synthralos.recovery.repair_actions import REPAIR_ACTIONS, RESUME_CHECKPOINT
+
+if TYPE_CHECKING:
+    from synthralos.recovery.repair_plan import PlanStep, RepairPlan
 
 SECONDS_PER_STEP = 5
 CONFIDENCE_BY_CAUSE = 0.7
 CONFIDENCE_BY_TYPE = 0.6
 
-BY_TYPE = {
+BY_TYPE: dict[str, tuple[str, ...]] = {
     "timeout": ("reduce_max_iterations", "simplify_query", "increase_timeout"),
     "error": ("retry_execution", "simplify_approach", "change_approach"),
     "invalid_output": ("regenerate_output", "add_validation", "increase_specificity"),
@@ -14,7 +20,7 @@ BY_TYPE = {
     "llm_error": ("retry_with_backoff", "switch_provider", "switch_model"),
     "unknown": ("retry_execution", "simplify_approach", "rephrase"),
 }
-BY_CAUSE = {
+BY_CAUSE: dict[str, tuple[str, ...]] = {
     "timeout": BY_TYPE["timeout"],
     "network": ("retry_with_backoff", "switch_provider", "retry_execution"),
     "server_error": ("retry_with_backoff", "switch_provider", "simplify_approach"),
@@ -57,9 +63,10 @@ RESUMABLE_CAUSES = (
 )
 
 
-def plan(failure, plan_id, can_resume=False):
-    """The playbook's RepairPlan, a mapping, for `failure` (a mapping with type, cause, message).
+def plan(failure: Mapping[str, Any], plan_id: str, can_resume: bool = False) -> "RepairPlan":
+    """The playbook's plan for a failure.
 
+    :param failure: as Failure.as_dict has it.
     :param can_resume: whether a platform of the agent can continue a run that failed.
     """
     cause = failure["cause"]
@@ -68,7 +75,7 @@ def plan(failure, plan_id, can_resume=False):
         names = BY_TYPE[failure["type"]]
     if can_resume and cause in RESUMABLE_CAUSES:
         names = (RESUME_CHECKPOINT, *names)
-    steps = [
+    steps: list[PlanStep] = [
         {
             "action": name,
             "description": REPAIR_ACTIONS[name].description,
@@ -89,6 +96,6 @@ def plan(failure, plan_id, can_resume=False):
     }
 
 
-def _root_cause(failure):
-    cause_text = failure["cause"].replace("_", " ")
+def _root_cause(failure: Mapping[str, Any]) -> str:
+    cause_text: str = failure["cause"].replace("_", " ")
     return "%s: %s" % (cause_text, failure["message"]) if failure.get("message") else cause_text

@@ -1,17 +1,15 @@
 """The repair actions: each a pure function from an agent request to an agent request.
 
-A request is {path, query, agent_type, config, replay_of, resume}; `resume` is None, or says where a
-run is continued: {checkpoint, state, as_node}, each of which may be None. A function gets the
-request, the step's parameters and the facts of the case (`failure`, `context`, `model_map`,
-`models`), changes a copy and returns it. Nothing else ever repairs: a plan that names another
-action is refused.
+A function gets the request, the step's parameters and the facts of the case, changes a copy and
+returns it. Nothing else ever repairs: a plan that names another action is refused.
 """
 
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Any, Callable, Optional, TypedDict
 
-from synthralos.core.identifiers import MAX_ID_CHARS, is_name
+from synthralos.core.identifiers import MAX_ID_CHARS, MAX_NAME_CHARS, is_name
 
 ITERATIONS_LESS = 5
 DEFAULT_ITERATIONS = 10
@@ -20,38 +18,94 @@ MAX_EXECUTION_MS = 600_000
 SIMPLE_QUERY = 2000
 
 
+class Resume(TypedDict):
+    """Where a run is continued: from a checkpoint of its platform, or its last one if that is None;
+    with which state, and as which node of its graph, if they are to be others.
+    """
+
+    checkpoint: Optional[str]
+    state: Optional[dict[str, Any]]
+    as_node: Optional[str]
+
+
+class RunRequest(TypedDict):
+    """What is asked of an agent. `config`: of the agent, in the platform's words; `replay_of`: the
+    execution at the platform that is replayed, or None.
+    """
+
+    query: str
+    agent_type: str
+    config: dict[str, Any]
+    replay_of: Optional[str]
+    resume: Optional[Resume]
+
+
+class Facts(TypedDict, total=False):
+    """What is known of the failure.
+
+    `failure`: as Failure.as_dict has it; `failure_details`, `context`: the caller's; `model_map`:
+    {provider: {model of another provider: its own}}; `models`: [(provider, model)].
+    """
+
+    failure: Mapping[str, Any]
+    failure_details: Mapping[str, Any]
+    context: Mapping[str, Any]
+    expected_schema: Optional[Mapping[str, Any]]
+    model_map: Mapping[str, Mapping[str, str]]
+    models: Sequence[tuple[str, str]]
+
+
+# Of a step of a plan, by name.
+Parameters = Mapping[str, Any]
+Apply = Callable[[RunRequest, Parameters, Facts], RunRequest]
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """What a parameter of a repair action may be.
+
+    :ivar kind: integer, name, text, or object.
+    :ivar maximum: of an integer; the characters of a name or text; the bytes of an object as JSON.
+    :ivar minimum: of an integer.
+    """
+
+    kind: str
+    maximum: int = MAX_NAME_CHARS
+    minimum: int = 0
+
+
 @dataclass(frozen=True)
 class RepairAction:
-    """:ivar parameters: name -> ("integer", least, most), ("name",), ("name", longest),
-        ("text", most) or ("object", most bytes of its JSON).
-    """
+    """What a step of a plan does to the request."""
 
     description: str
     expected_outcome: str
-    apply: Callable
-    parameters: dict[str, tuple] = field(default_factory=dict)
+    apply: Apply
+    parameters: dict[str, ParameterSpec] = field(default_factory=dict)
 
 
-def apply(name, request, parameters, facts):
+def apply(
+    name: str, request: RunRequest, parameters: Optional[Parameters], facts: Facts
+) -> RunRequest:
     """The request that the repair action `name` makes of `request`."""
     return REPAIR_ACTIONS[name].apply(deepcopy(request), parameters or {}, facts)
 
 
-def _unchanged(request, parameters, facts):
+def _unchanged(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     return request
 
 
-def _append_instruction(sentence):
+def _append_instruction(sentence: str) -> Apply:
     """An action that leaves the query whole and adds a sentence to it."""
 
-    def add(request, parameters, facts):
+    def add(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
         request["query"] = "%s\n\n%s" % (request["query"], parameters.get("text") or sentence)
         return request
 
     return add
 
 
-def _reduce_max_iterations(request, parameters, facts):
+def _reduce_max_iterations(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     current = request["config"].get("maxIterations")
     current = (
         current
@@ -64,7 +118,7 @@ def _reduce_max_iterations(request, parameters, facts):
     return request
 
 
-def _increase_timeout(request, parameters, facts):
+def _increase_timeout(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     current = request["config"].get("maxExecutionTime")
     current = (
         current
@@ -78,7 +132,7 @@ def _increase_timeout(request, parameters, facts):
     return request
 
 
-def _simplify_query(request, parameters, facts):
+def _simplify_query(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     query, max_length = request["query"], parameters.get("max_length") or SIMPLE_QUERY
     if len(query) > max_length:
         # The task stands at the beginning of a prompt and the question at its end.
@@ -87,7 +141,7 @@ def _simplify_query(request, parameters, facts):
     return request
 
 
-def _use_alternative_tool(request, parameters, facts):
+def _use_alternative_tool(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     details = facts.get("failure_details") or {}
     failed = parameters.get("tool") or details.get("tool") or details.get("tool_name")
     tools = request["config"].get("tools")
@@ -102,7 +156,7 @@ def _use_alternative_tool(request, parameters, facts):
     return request
 
 
-def _switch_provider(request, parameters, facts):
+def _switch_provider(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     config = request["config"]
     home = config.get("provider") or "openai"
     other = parameters.get("provider") or ("anthropic" if home == "openai" else "openai")
@@ -118,7 +172,7 @@ def _switch_provider(request, parameters, facts):
     return request
 
 
-def _switch_model(request, parameters, facts):
+def _switch_model(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     config = request["config"]
     if parameters.get("model"):
         config["model"] = parameters["model"]
@@ -133,7 +187,7 @@ def _switch_model(request, parameters, facts):
     return request
 
 
-def _add_context(request, parameters, facts):
+def _add_context(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     failure = facts.get("failure") or {}
     context_text = parameters.get("text") or "An earlier attempt failed (%s)." % failure.get(
         "cause", "unknown"
@@ -142,7 +196,7 @@ def _add_context(request, parameters, facts):
     return request
 
 
-def _add_validation(request, parameters, facts):
+def _add_validation(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     sentence = (
         "Check your answer before you give it: it must be complete and must answer the question."
     )
@@ -155,7 +209,7 @@ def _add_validation(request, parameters, facts):
     return request
 
 
-def _resume_checkpoint(request, parameters, facts):
+def _resume_checkpoint(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     request["resume"] = {
         "checkpoint": None,
         "state": parameters.get("state"),
@@ -164,7 +218,7 @@ def _resume_checkpoint(request, parameters, facts):
     return request
 
 
-def _restore_snapshot(request, parameters, facts):
+def _restore_snapshot(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     snapshot = parameters.get("snapshot_id") or (facts.get("context") or {}).get("snapshot_id")
     if snapshot:
         request["config"]["snapshotId"] = snapshot
@@ -173,12 +227,12 @@ def _restore_snapshot(request, parameters, facts):
     return request
 
 
-def _replay_execution(request, parameters, facts):
+def _replay_execution(request: RunRequest, parameters: Parameters, facts: Facts) -> RunRequest:
     request["replay_of"] = replay_target(parameters, facts.get("context") or {})
     return request
 
 
-def replay_target(parameters, context):
+def replay_target(parameters: Parameters, context: Mapping[str, Any]) -> Optional[str]:
     """The platform's execution id that a replay is about, or None."""
     candidates = (
         parameters.get("execution_id"),
@@ -188,14 +242,14 @@ def replay_target(parameters, context):
     return next((candidate for candidate in candidates if is_name(candidate)), None)
 
 
-_TEXT = {"text": ("text", 2000)}
+_NAME, _TEXT = ParameterSpec("name"), {"text": ParameterSpec("text", 2000)}
 RESUME_CHECKPOINT, RESTORE_SNAPSHOT = "resume_checkpoint", "restore_snapshot"
-REPAIR_ACTIONS = {
+REPAIR_ACTIONS: dict[str, RepairAction] = {
     RESUME_CHECKPOINT: RepairAction(
         "Continue the run that failed from its last checkpoint, at platforms that keep one",
         "What was finished is not done again",
         _resume_checkpoint,
-        {"state": ("object", 20_000), "as_node": ("name",)},
+        {"state": ParameterSpec("object", 20_000), "as_node": _NAME},
     ),
     "retry_execution": RepairAction(
         "Run the agent again with the same request",
@@ -211,7 +265,7 @@ REPAIR_ACTIONS = {
         "Take the failing tool away and ask for another way",
         "The agent reaches its goal without the failing tool",
         _use_alternative_tool,
-        {"tool": ("name",)},
+        {"tool": _NAME},
     ),
     "retry_with_backoff": RepairAction(
         "Run the agent again after the back-off",
@@ -222,31 +276,31 @@ REPAIR_ACTIONS = {
         "Run the agent on another LLM provider",
         "The other provider answers",
         _switch_provider,
-        {"provider": ("name",), "model": ("name",)},
+        {"provider": _NAME, "model": _NAME},
     ),
     "switch_model": RepairAction(
         "Run the agent on another model of its provider",
         "The other model answers",
         _switch_model,
-        {"model": ("name",)},
+        {"model": _NAME},
     ),
     "reduce_max_iterations": RepairAction(
         "Allow the agent fewer iterations",
         "The agent ends within its time",
         _reduce_max_iterations,
-        {"max_iterations": ("integer", 1, 1000)},
+        {"max_iterations": ParameterSpec("integer", 1000, minimum=1)},
     ),
     "simplify_query": RepairAction(
         "Ask for the essential part first, and shorten a very long query in its middle",
         "The agent answers within its time and context window",
         _simplify_query,
-        {"max_length": ("integer", 100, 1_000_000)},
+        {"max_length": ParameterSpec("integer", 1_000_000, minimum=100)},
     ),
     "increase_timeout": RepairAction(
         "Give the agent more time",
         "The agent ends within the longer time",
         _increase_timeout,
-        {"seconds": ("integer", 1, MAX_EXECUTION_MS // 1000)},
+        {"seconds": ParameterSpec("integer", MAX_EXECUTION_MS // 1000, minimum=1)},
     ),
     "regenerate_output": RepairAction(
         "Have the output generated again", "The new output is complete and valid", _unchanged
@@ -305,12 +359,12 @@ REPAIR_ACTIONS = {
         "Start the agent from a snapshot of its state",
         "The agent continues from a good state",
         _restore_snapshot,
-        {"snapshot_id": ("name", MAX_ID_CHARS)},
+        {"snapshot_id": ParameterSpec("name", MAX_ID_CHARS)},
     ),
     "replay_execution": RepairAction(
         "Replay an earlier execution at the platform, unchanged",
         "The replay completes",
         _replay_execution,
-        {"execution_id": ("name",)},
+        {"execution_id": _NAME},
     ),
 }

@@ -1,10 +1,12 @@
 """Repair plans: their shape, and the check that every plan from outside goes through."""
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Optional, Protocol, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
-from synthralos.recovery.repair_actions import REPAIR_ACTIONS
+from synthralos.recovery.repair_actions import REPAIR_ACTIONS, ParameterSpec
 
 MAX_STEPS = 10
 # camelCase, as the platform writes it -> ours. Its times are milliseconds.
@@ -18,13 +20,62 @@ _RENAMED = {
 _DROPPED = ("generatedAt",)
 
 
-def validate_plan(raw_plan, failure, plan_id, source, field="context.repairPlan"):
+class PlanStep(TypedDict):
+    """A step of a repair plan: one of REPAIR_ACTIONS, with its parameters. A lower `priority` comes
+    first.
+    """
+
+    action: str
+    description: str
+    expected_outcome: str
+    priority: int
+    parameters: dict[str, Any]
+
+
+class RepairPlan(TypedDict):
+    """What is tried to repair a failed agent, in order. `estimated_time`: seconds; `confidence`: 0
+    to 1; `source`: who made it: context, llm or playbook.
+    """
+
+    plan_id: str
+    failure_type: str
+    root_cause: str
+    steps: list[PlanStep]
+    estimated_time: float
+    confidence: float
+    source: str
+
+
+class _Step(Protocol):
+    """A step that pydantic has checked."""
+
+    action: str
+    description: str
+    expected_outcome: str
+    priority: int
+    parameters: dict[str, Any]
+
+
+class _Plan(Protocol):
+    """A plan that pydantic has checked."""
+
+    plan_id: str
+    root_cause: str
+    steps: Sequence[_Step]
+    estimated_time: float
+    confidence: float
+
+
+def validate_plan(
+    raw_plan: object,
+    failure: Mapping[str, Any],
+    plan_id: str,
+    source: str,
+    field: str = "context.repairPlan",
+) -> RepairPlan:
     """Validate a plan that a caller or an LLM proposes.
 
     :param raw_plan: JSON, in snake_case or camelCase.
-    :returns: the RepairPlan, a mapping: {plan_id, failure_type, root_cause, steps [{action,
-        description, expected_outcome, priority, parameters}] in order of priority, estimated_time
-        in seconds, confidence 0-1, source}.
     :raises InvalidInput: for the first error: an unknown action, a parameter that the action does
         not have or that is out of range, no step or more than MAX_STEPS.
     """
@@ -33,14 +84,14 @@ def validate_plan(raw_plan, failure, plan_id, source, field="context.repairPlan"
     if not isinstance(raw_plan, dict):
         raise InvalidInput(field, raw_plan, "is not an object", "Give {steps: [{action, ...}]}")
     plan = _normalize_keys(raw_plan, field)
-    steps = plan.get("steps")
-    if not isinstance(steps, list):
+    raw_steps = plan.get("steps")
+    if not isinstance(raw_steps, list):
         raise InvalidInput(
-            field + ".steps", steps, "is not a list", "Plans are {steps: [{action, ...}]}"
+            field + ".steps", raw_steps, "is not a list", "Plans are {steps: [{action, ...}]}"
         )
     plan["steps"] = [
         _normalize_keys(step, "%s.steps[%d]" % (field, index)) if isinstance(step, dict) else step
-        for index, step in enumerate(steps)
+        for index, step in enumerate(raw_steps)
     ]
     try:
         parsed = _plan_model()(**plan)
@@ -65,7 +116,7 @@ def validate_plan(raw_plan, failure, plan_id, source, field="context.repairPlan"
     }
 
 
-def _plan_model():
+def _plan_model() -> "Callable[..., _Plan]":
     """The pydantic models, made when they are first needed: importing pydantic takes 0.1 s."""
     import pydantic
 
@@ -75,7 +126,7 @@ def _plan_model():
         description: str = pydantic.Field("", max_length=2000)
         expected_outcome: str = pydantic.Field("", max_length=2000)
         priority: int = pydantic.Field(0, ge=0, le=1000)
-        parameters: dict = {}
+        parameters: dict[str, Any] = {}
 
     class Plan(pydantic.BaseModel):
         model_config = pydantic.ConfigDict(extra="forbid")
@@ -90,9 +141,9 @@ def _plan_model():
     return Plan
 
 
-def _normalize_keys(raw, field):
+def _normalize_keys(raw: Mapping[str, Any], field: str) -> dict[str, Any]:
     """`raw` in snake_case and seconds; both spellings at once are refused."""
-    plan = {}
+    plan: dict[str, Any] = {}
     for name, value in raw.items():
         if name in _DROPPED:
             continue
@@ -108,7 +159,7 @@ def _normalize_keys(raw, field):
     return plan
 
 
-def _step(step, field, position):
+def _step(step: "_Step", field: str, position: int) -> PlanStep:
     action = REPAIR_ACTIONS.get(step.action)
     if action is None:
         raise InvalidInput(
@@ -144,20 +195,16 @@ def _step(step, field, position):
     }
 
 
-def _parameter_error(value, spec):
-    kind = spec[0]
-    if kind == "integer":
-        is_valid = (
-            isinstance(value, int) and not isinstance(value, bool) and spec[1] <= value <= spec[2]
-        )
-        return None if is_valid else "is not a whole number from %d to %d" % spec[1:]
-    if kind == "name":
-        return None if is_name(value, *spec[1:]) else "is not a name"
-    if kind == "object":
-        is_valid = isinstance(value, dict) and len(json.dumps(value)) <= spec[1]
-        return None if is_valid else "is not an object of at most %d bytes as JSON" % spec[1]
-    return (
-        None
-        if isinstance(value, str) and 0 < len(value) <= spec[1]
-        else "is not text of 1 to %d characters" % spec[1]
-    )
+def _parameter_error(value: Any, spec: ParameterSpec) -> Optional[str]:
+    minimum, maximum = spec.minimum, spec.maximum
+    if spec.kind == "integer":
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        is_valid = is_integer and minimum <= value <= maximum
+        return None if is_valid else "is not a whole number from %d to %d" % (minimum, maximum)
+    if spec.kind == "name":
+        return None if is_name(value, maximum) else "is not a name"
+    if spec.kind == "object":
+        is_valid = isinstance(value, dict) and len(json.dumps(value)) <= maximum
+        return None if is_valid else "is not an object of at most %d bytes as JSON" % maximum
+    is_valid = isinstance(value, str) and 0 < len(value) <= maximum
+    return None if is_valid else "is not text of 1 to %d characters" % maximum

@@ -1,6 +1,6 @@
 """Which strategy handles an error: the rules, as pure functions."""
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, TypedDict
 
 from synthralos.core import causes
 from synthralos.core.errors import InvalidInput
@@ -79,17 +79,27 @@ class Assessment:
     recovered_count: int = 0
 
     @property
-    def can_retry(self):
+    def can_retry(self) -> bool:
         uncured = self.retry_count - self.recovered_count
         if self.cause in NOT_RETRIED or uncured >= self.max_retries:
             return False
         return self.success_rate >= self.threshold
 
     @property
-    def should_escalate(self):
+    def should_escalate(self) -> bool:
         if self.critical or self.severity in ("high", "critical"):
             return True
         return self.attempts >= ESCALATE_AFTER
+
+
+class ChoiceFields(TypedDict):
+    """A Choice in a case and in results. `estimated_duration`: seconds."""
+
+    strategy: str
+    strategies: list[str]
+    priority: int
+    estimated_duration: int
+    success_probability: float
 
 
 @dataclass(frozen=True)
@@ -107,10 +117,10 @@ class Choice:
     probability: float
 
     @property
-    def duration(self):
+    def duration(self) -> int:
         return sum(DURATIONS[name] for name in self.strategies)
 
-    def as_dict(self):
+    def as_dict(self) -> ChoiceFields:
         return {
             "strategy": self.strategy,
             "strategies": self.strategies,
@@ -120,8 +130,8 @@ class Choice:
         }
 
 
-def choose_strategy(assessment, requested: Optional[str] = None):
-    """The Choice for an Assessment: the strategy requested, else the first rule that fits."""
+def choose_strategy(assessment: Assessment, requested: Optional[str] = None) -> Choice:
+    """The strategy that is requested, else that of the first rule that fits."""
     if requested not in (None, "auto"):
         if requested not in DURATIONS:
             hint = "Use auto or one of " + ", ".join(DURATIONS)
@@ -141,10 +151,10 @@ def choose_strategy(assessment, requested: Optional[str] = None):
     return Choice("escalation", ["escalation"], 2, 0.5)
 
 
-def severity_of(cause):
+def severity_of(cause: str) -> str:
     """The severity of an error that nobody rated."""
     return SEVERITIES.get(cause, causes.CAUSES[cause].severity)
 
 
-def backoff_of(cause):
-    return BACKOFF_BY_CAUSE.get(cause, DEFAULT_BACKOFF)
+def backoff_of(cause: Optional[str]) -> str:
+    return BACKOFF_BY_CAUSE.get(cause or "unknown", DEFAULT_BACKOFF)

@@ -105,6 +105,7 @@ class Report:
     :ivar facts: (name, value) of the most important facts.
     :ivar blocks: the blocks that follow.
     :ivar made_at: time of the report.
+    :ivar data: {name: JSON value} of what the report also says in numbers, for programs.
     """
 
     title: str
@@ -114,6 +115,7 @@ class Report:
     made_at: float
     location: str = ""
     blocks: list = field(default_factory=list)
+    data: dict = field(default_factory=dict)
 
     def add(self, heading, *blocks):
         """Add a section, unless all of its blocks are None."""

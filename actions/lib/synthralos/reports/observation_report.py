@@ -1,52 +1,92 @@
-"""The part of the report on a period that says what would have been done in the mode observe."""
+"""The part of the report on a period that says what would have been done in the mode observe, and
+what may take the next step.
+"""
 
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from synthralos.automation import config as automation_config
 from synthralos.automation import modes
-from synthralos.automation.observation_summary import Summary, summarize
+from synthralos.automation.observation_summary import Group, Summary, summarize
 from synthralos.automation.outcomes import REASONS
 from synthralos.config.modes import OBSERVE
 from synthralos.core.plurals import count_noun
-from synthralos.reports.document import Report, Table, Text, duration, moment, share
+from synthralos.core.timestamps import to_iso
+from synthralos.reports.document import Report, Table, Text, duration, moment
 from synthralos.runtime.environment import Environment
 from synthralos.storage import observations
 
-HEADING = "What would have been done"
+HEADING, NEXT_HEADING = "What would have been done", "What may take the next step"
 # A page has 100 facts; further ones are not read.
-MAX_PAGES = 100
+MAX_PAGES = 300
+# A run needs about that long: what ends sooner needs none.
+QUICK_SECONDS = 600.0
 _NO_FAILURES = {
     "not_a_failure": "not a failure: meant to fire, or of no severity",
     "test": "a test of the notification",
 }
+_INTRODUCTION = (
+    "In the mode observe, since %s: %s of %s. %s would have been started; the incidents of %d of "
+    "them resolved by themselves. A person would have been asked about %s. Nothing was started, "
+    "and nobody was asked."
+)
 Clean = Callable[[Any], str]
 
 
-def read_modes(env: Environment) -> dict[str, Any]:
-    """Return the modes in force now; see modes.modes_in_force. Costs two calls to the datastore."""
-    config, _ = automation_config.load(env.settings.automation)
-    return modes.modes_in_force(env, config)
+class Observed(NamedTuple):
+    """What was observed in a period.
+
+    :ivar in_force: the modes in force now; see modes.modes_in_force.
+    :ivar is_complete: whether all facts of the period have been read.
+    """
+
+    summary: Summary
+    in_force: dict[str, Any]
+    is_complete: bool
 
 
-def add_observations(
-    report: Report, env: Environment, in_force: dict[str, Any], since: float, clean: Clean
-) -> None:
-    """Add the section, if something was observed in the period or may be from now on.
+class _Advice(NamedTuple):
+    text: str
+    reason: str
+    way: str
 
-    :param in_force: the modes in force, of `read_modes`.
+
+def read_observed(env: Environment, since: float) -> Observed:
+    """Return what was observed since then.
+
+    Costs two calls to the datastore, and one for each 100 reports.
+
     :param since: the beginning of the period, in seconds since the epoch.
+    """
+    config, _ = automation_config.load(env.settings.automation)
+    in_force = modes.modes_in_force(env, config)
+    facts = list(observations.iter_since(env.store, since, MAX_PAGES))
+    return Observed(summarize(facts, since), in_force, len(facts) < MAX_PAGES * 100)
+
+
+def add_observations(report: Report, observed: Observed, clean: Clean) -> None:
+    """Add the sections, if something was observed in the period or may be from now on.
+
     :param clean: makes a text from elsewhere harmless.
     """
-    facts = list(observations.iter_since(env.store, since, MAX_PAGES))
-    if not facts and OBSERVE not in _modes(in_force):
+    summary, in_force, is_complete = observed
+    if summary.first_at is None and OBSERVE not in _modes(in_force):
         return
-    summary = summarize(facts, since)
-    blocks = [Text(_introduction(summary, in_force)), _groups(summary, clean)]
+    report.data["observed"] = _as_data(observed)
+    blocks = [Text(_introduction(summary, in_force)), _groups(summary, in_force, clean)]
     blocks += [_crews(summary, clean), _questions(summary), _no_failures(summary)]
-    if len(facts) >= MAX_PAGES * 100:
-        blocks.append(Text("There are more reports; only the newest ones are included."))
+    if not is_complete:
+        blocks.append(Text("There are more reports; only the newest ones are counted."))
     report.add(HEADING, *blocks)
+    report.add(NEXT_HEADING, _next_steps(summary, in_force, clean))
+
+
+def outcome_text(observed: Observed) -> Optional[str]:
+    """Return the outcome of a period without runs, as a part of a sentence; None without any."""
+    starts = observed.summary.starts
+    if not starts:
+        return None
+    return "no run ended, and %s would have been started" % count_noun(starts, "run")
 
 
 def _modes(in_force: dict[str, Any]) -> set[str]:
@@ -58,38 +98,46 @@ def _introduction(summary: Summary, in_force: dict[str, Any]) -> str:
     mode = "Mode in force: %s." % modes.describe(in_force)
     if summary.first_at is None:
         return "%s Nothing was reported in the mode observe." % mode
-    return "%s Of %s in the mode observe, since %s, %s would have been started, and a person " \
-        "would have been asked about %s. Nothing was started, and nobody was asked." % (
-            mode,
-            count_noun(summary.reports, "report"),
-            moment(summary.first_at),
-            count_noun(summary.starts, "run"),
-            count_noun(summary.question_count, "incident"),
-        )
+    counts = (
+        moment(summary.first_at),
+        count_noun(summary.reports, "report"),
+        count_noun(summary.incidents, "incident"),
+        count_noun(summary.starts, "run"),
+        summary.self_resolved,
+        count_noun(summary.question_count, "incident"),
+    )
+    return "%s %s" % (mode, _INTRODUCTION % counts)
 
 
-def _groups(summary: Summary, clean: Clean) -> Optional[Table]:
+def _sorted_groups(summary: Summary) -> list[tuple[Optional[str], Optional[str], Group]]:
+    items = sorted(summary.groups.items(), key=lambda item: (-item[1].starts, str(item[0])))
+    return [(workflow, runbook, group) for (workflow, runbook), group in items]
+
+
+def _groups(summary: Summary, in_force: dict[str, Any], clean: Clean) -> Optional[Table]:
     rows = [
         [
             clean(workflow or "no workflow"),
             None if runbook is None else clean(runbook),
+            modes.mode_in(in_force, workflow, runbook),
             group.reports,
             len(group.incidents),
             group.starts,
+            group.left_to_person,
+            group.covered,
             len(group.subjects),
             len(group.self_resolved),
-            share(len(group.self_resolved), group.starts),
             None if group.median_seconds is None else duration(group.median_seconds),
+            group.unplanned,
         ]
-        for (workflow, runbook), group in sorted(
-            summary.groups.items(), key=lambda item: (-item[1].starts, str(item[0]))
-        )
+        for workflow, runbook, group in _sorted_groups(summary)
     ]
     columns = [
-        "Workflow", "Runbook", "Reports", "Incidents", "Would have started", "Subjects",
-        "Resolved by themselves", "Share", "Median time",
+        "Workflow", "Runbook", "Mode now", "Reports", "Incidents", "Would have started",
+        "Left to a person", "Covered or known", "Subjects", "Resolved by themselves",
+        "Median time", "Nothing to do",
     ]
-    return Table(columns, rows, tuple(columns[2:])) if rows else None
+    return Table(columns, rows, tuple(columns[3:])) if rows else None
 
 
 def _crews(summary: Summary, clean: Clean) -> Optional[Table]:
@@ -111,4 +159,85 @@ def _questions(summary: Summary) -> Optional[Table]:
 
 def _no_failures(summary: Summary) -> Optional[Table]:
     rows = [[_NO_FAILURES[name], count] for name, count in summary.no_failures.most_common()]
-    return Table(["No failure", "Reports"], rows, ("Reports",)) if rows else None
+    columns = ["No failure", "Alerts, each once an hour"]
+    return Table(columns, rows, (columns[1],)) if rows else None
+
+
+def _next_steps(summary: Summary, in_force: dict[str, Any], clean: Clean) -> Optional[Table]:
+    rows = []
+    for workflow, runbook, group in _sorted_groups(summary):
+        if group.starts and modes.mode_in(in_force, workflow, runbook) == OBSERVE:
+            advice = _advise(workflow, runbook, group, in_force)
+            rows.append([clean(runbook or workflow), advice.text, advice.reason, clean(advice.way)])
+    columns = ["Runbook or workflow", "Advice", "Why", "How"]
+    return Table(columns, rows) if rows else None
+
+
+def _advise(
+    workflow: Optional[str], runbook: Optional[str], group: Group, in_force: dict[str, Any]
+) -> _Advice:
+    """Return what to do about what is observed, by its numbers."""
+    runs = count_noun(group.starts, "run")
+    if group.unplanned == group.starts:
+        return _Advice(
+            "stays in observe",
+            "%s would have had nothing to do" % ("the run" if group.starts == 1 else "all " + runs),
+            "runbook.explain shows why: a node that is not in the topology, or no crew for it",
+        )
+    quick = group.resolved_within(QUICK_SECONDS)
+    if quick * 2 > group.starts:
+        return _Advice(
+            "may need no run",
+            "the incidents of %d of %s were over within %s" % (
+                quick, runs, duration(QUICK_SECONDS)),
+            "a longer `for` in the alerting rule, or leave it in observe",
+        )
+    reason = "the incidents of %d of %s did not resolve by themselves" % (
+        group.starts - len(group.self_resolved), runs)
+    if group.unplanned:
+        reason += "; %d would have had nothing to do" % group.unplanned
+    return _Advice("may go up to approve", reason, _way_up(workflow, runbook, in_force))
+
+
+def _way_up(workflow: Optional[str], runbook: Optional[str], in_force: dict[str, Any]) -> str:
+    if runbook is not None:
+        return "st2 run synthralos.automation.set_mode mode=approve runbook=%s" % runbook
+    entry = in_force["workflows"].get(workflow) or in_force
+    way = "`automation.modes: {%s: approve}` in the configuration" % workflow
+    if modes.is_override(entry["source"]):
+        # An override for all holds down what the configuration says of a workflow.
+        way = "`st2 run synthralos.automation.set_mode mode=default`, and " + way
+    return way
+
+
+def _as_data(observed: Observed) -> dict[str, Any]:
+    """Return the same numbers for programs."""
+    summary, in_force, is_complete = observed
+    return {
+        "since": None if summary.first_at is None else to_iso(summary.first_at),
+        "is_complete": is_complete,
+        "reports": summary.reports,
+        "incidents": summary.incidents,
+        "would_start": summary.starts,
+        "resolved_by_themselves": summary.self_resolved,
+        "would_ask": {
+            reason: {
+                "incidents": question.incidents,
+                "resolved_by_themselves": question.self_resolved,
+            }
+            for reason, question in sorted(summary.questions.items())
+        },
+        "no_failures": dict(sorted(summary.no_failures.items())),
+        "crews": dict(summary.crews.most_common()),
+        "groups": [
+            dict(
+                {
+                    "workflow": workflow,
+                    "runbook": runbook,
+                    "mode": modes.mode_in(in_force, workflow, runbook),
+                },
+                **group.as_dict(),
+            )
+            for workflow, runbook, group in _sorted_groups(summary)
+        ],
+    }

@@ -52,21 +52,25 @@ def build_period_report(env, days):
     if made_good or redriven:
         facts += [("Failed, made good later", str(made_good)), ("Redriven", str(redriven))]
     cost = _cost(runs)
-    in_force = observation_report.read_modes(env)
-    facts.append(("Mode", in_force["mode"]))
+    observed = observation_report.read_observed(env, since)
+    facts.append(("Mode", observed.in_force["mode"]))
     facts += [("LLM cost", costs.money(amount, currency)) for currency, amount in cost]
     settled = len(recovered) + made_good
     kind = IDLE if not runs else GOOD if settled == len(runs) else PLAIN
     report = Report(
         title="The last day" if days == 1 else "The last %d days" % days,
         subtitle="%s to %s" % (moment(since), moment(now)),
-        outcome=Status(kind, _outcome_text(len(recovered), len(runs), made_good)),
+        outcome=Status(
+            kind,
+            (None if runs else observation_report.outcome_text(observed)) or
+            _outcome_text(len(recovered), len(runs), made_good),
+        ),
         facts=facts,
         made_at=now,
     )
     if len(runs) >= MAX_PAGES * 100:
         report.add("Truncated", Text("There are more runs; only the newest ones are included."))
-    observation_report.add_observations(report, env, in_force, since, clean)
+    observation_report.add_observations(report, observed, clean)
     report.add("Day by day", _by_day(runs, since, now))
     report.add("By workflow", _grouped(runs, lambda run: run.get("workflow"), clean))
     report.add("By type of failure", _grouped(

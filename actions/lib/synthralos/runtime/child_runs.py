@@ -5,10 +5,13 @@ from typing import Any, Optional
 
 from synthralos.core.timestamps import parse_iso
 from synthralos.runtime.environment import Environment
+from synthralos.storage.inquiries import question_id
 from synthralos.storage.stackstorm_api import StackStormError
 
 # StackStorm's action that asks a person: the execution is an inquiry.
 ASK = "core.ask"
+# In the result of an inquiry that was ended because its answer does not matter any more.
+WITHDRAWN = "withdrawn"
 _ATTRIBUTES = "id,status,result,action.ref,start_timestamp"
 
 
@@ -37,6 +40,32 @@ def inquiries_of(env: Environment, run: str) -> list[dict[str, Any]]:
         raise StackStormError("there is no StackStorm API to read the answer from")
     rows = env.api.executions(_ATTRIBUTES, parent=run, action=ASK, sort_asc="true")
     return sorted(rows, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
+
+
+def is_withdrawn(inquiry: dict[str, Any]) -> bool:
+    """Return whether a question was ended because what it was about was over."""
+    return (inquiry.get("result") or {}).get(WITHDRAWN) is True
+
+
+def next_question_id(env: Environment, run: str) -> str:
+    """Return what an answer to the question names that `run` is about to ask.
+
+    That of its first question if StackStorm's API is unavailable: an answer to another question is
+    rejected with the right id.
+    """
+    return question_id(run, 1 + _inquiry_count(env, run))
+
+
+def last_question_id(env: Environment, run: str) -> str:
+    """Return what an answer to the question names that `run` has asked last."""
+    return question_id(run, max(1, _inquiry_count(env, run)))
+
+
+def _inquiry_count(env: Environment, run: str) -> int:
+    try:
+        return len(inquiries_of(env, run))
+    except StackStormError:
+        return 0
 
 
 def answer_of(inquiry: dict[str, Any], name: str) -> Optional[bool]:

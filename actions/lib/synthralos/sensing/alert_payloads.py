@@ -1,9 +1,9 @@
 """Builds payloads of `synthralos.metrics_alert` from alerts of Alertmanager and Grafana.
 
 There are four input formats: entries of Alertmanager's API v2, the body that Alertmanager posts to
-a webhook (version 4), the body that Grafana posts, which is a superset of it, and the body that the
-notification channels of Grafana before version 11 post: one rule, {ruleName, state, ...}. A payload
-is
+a webhook (version 4, and 3 before Alertmanager 0.6), the body that Grafana posts, which is a
+superset of it, and the body that the notification channels of Grafana before version 11 post: one
+rule, {ruleName, state, ...}. A payload is
 
     {source, fingerprint, status, starts_at, ends_at, labels, annotations, generator_url, alertname,
     extra}
@@ -12,6 +12,8 @@ with `source` alertmanager or grafana, `status` firing or resolved, times as tim
 them, `ends_at` null while it fires, labels, annotations and `extra` {text: text}, and
 `generator_url` or null.
 """
+
+from typing import Any, NamedTuple
 
 from synthralos.core import timestamps
 from synthralos.core.errors import InvalidInput
@@ -23,7 +25,10 @@ _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
 _HEX = frozenset("0123456789abcdefABCDEF")
 # The states of a notification channel that report a change; others are announcements.
 _CHANNEL_STATES = {"alerting": FIRING, "no_data": FIRING, "ok": RESOLVED}
-_GRAFANA_FIELDS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
+# Instead of the time at which an alert began, if its sender does not say that.
+UNKNOWN_START = "unknown"
+_GRAFANA_FIELDS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values",
+                   "ruleUID")
 
 
 def from_api(alert, now):
@@ -51,6 +56,20 @@ def is_inhibited(alert):
     )
 
 
+class Notification(NamedTuple):
+    """What a webhook's body holds.
+
+    :ivar alerts: the payloads of its alerts; duplicates occur once.
+    :ivar truncated: how many further alerts are missing: the sender has left them out, or they are
+        beyond MAX_ALERTS.
+    :ivar errors: why its other entries are not alerts.
+    """
+
+    alerts: list[dict[str, Any]]
+    truncated: int = 0
+    errors: tuple[str, ...] = ()
+
+
 def from_webhook(body, now):
     """Build the payloads of all alerts in a webhook body of Alertmanager or Grafana.
 
@@ -60,24 +79,41 @@ def from_webhook(body, now):
     :param now: seconds since the epoch.
     :raises InvalidInput: the body is not a notification, or none of its entries is an alert.
     """
+    return read_notification(body, now).alerts
+
+
+def read_notification(body, now):
+    """Return the Notification in a webhook body of Alertmanager or Grafana.
+
+    :param now: seconds since the epoch.
+    :raises InvalidInput: the body is not a notification, or none of its entries is an alert.
+    """
+    if isinstance(body, list):
+        # As Prometheus and vmalert post them to an Alertmanager.
+        body = {"alerts": body}
     if isinstance(body, dict) and "alerts" not in body and body.get("ruleName"):
-        return _from_channel(body, now)
+        return Notification(_from_channel(body, now))
     entries = body.get("alerts") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         hint = "Send webhooks of Alertmanager or of a Grafana contact point here"
         raise InvalidInput("body", None, "is not a notification of alerts", hint)
     source = "grafana" if _is_grafana(body, entries) else "alertmanager"
-    payloads, last_error = {}, None
+    payloads, errors = {}, []
     for alert in entries[:MAX_ALERTS]:
         try:
             payload = _payload(alert, now, source, body)
         except InvalidInput as error:
-            last_error = error
+            errors.append(error)
             continue
+        same = payloads.get(identity(payload))
+        if same is not None and same["labels"] != payload["labels"]:
+            # Not the fingerprint that Alertmanager would compute.
+            payload["fingerprint"] = fingerprint(payload["labels"])
         payloads[identity(payload)] = payload
-    if last_error is not None and not payloads:
-        raise last_error
-    return list(payloads.values())
+    if errors and not payloads:
+        raise errors[-1]
+    truncated = _count_of(body.get("truncatedAlerts")) + max(0, len(entries) - MAX_ALERTS)
+    return Notification(list(payloads.values()), truncated, tuple(map(str, errors)))
 
 
 def from_item(item, body, now):
@@ -91,12 +127,6 @@ def from_item(item, body, now):
     [payload] = from_webhook(dict(body, alerts=[dict(item, **raw)]), now)
     extra = payload_limits.text_map(item.get("extra"), max_chars=1024)
     return dict(payload, extra=dict(extra, **payload["extra"]))
-
-
-def truncated_count(payloads):
-    """Return how many further alerts the sender has left out of the notification of `payloads`."""
-    counts = [payload["extra"].get("truncatedAlerts", "0") for payload in payloads]
-    return max((int(count) for count in counts if count.isdigit()), default=0)
 
 
 def identity(payload):
@@ -129,23 +159,29 @@ def _from_channel(body, now):
     The labels are the rule's name and tags, and those tags that all matching series share. Nothing
     matches where the query returned no data.
     """
-    status = _CHANNEL_STATES.get(body.get("state"))
+    state = str(body.get("state")).lower()
+    status = _CHANNEL_STATES.get(state)
     if status is None:
         return []
     rule = {"alertname": payload_limits.to_text(body["ruleName"], payload_limits.MAX_ID_CHARS)}
-    matches = [match for match in body.get("evalMatches") or () if isinstance(match, dict)]
+    matches = body.get("evalMatches")
+    matches = [match for match in matches if isinstance(match, dict)] if (
+        isinstance(matches, list)) else []
     tags = [payload_limits.text_map(match.get("tags")) for match in matches]
-    shared = set.intersection(*(set(entry.items()) for entry in tags)) if tags else set()
+    shared = dict(set.intersection(*(set(entry.items()) for entry in tags)) if tags else ())
+    if any(entry.get("instance") != shared.get("instance") for entry in tags):
+        # What several hosts have in common does not name what failed.
+        shared.pop("job", None)
     labels = dict(shared, **payload_limits.text_map(body.get("tags")))
     annotations = {"summary": body.get("title"), "message": body.get("message")}
-    if status == FIRING and (body.get("state") == "no_data" or not matches):
+    if status == FIRING and (state == "no_data" or not matches):
         annotations["grafana_state_reason"] = "NoData"
     rule_id = payload_limits.to_text(body.get("ruleId"), payload_limits.MAX_ID_CHARS)
     alert = {
         "status": status,
         "labels": dict(labels, **rule),
         "annotations": {name: text for name, text in annotations.items() if text},
-        "generatorURL": body.get("ruleUrl"),
+        "generatorURL": body.get("ruleUrl") or body.get("rule_url"),
         "fingerprint": fingerprint(dict(rule, rule_id=rule_id)),
     }
     payload = _payload(alert, now, "grafana", None)
@@ -160,11 +196,17 @@ def _payload(alert, now, source, body):
     labels = payload_limits.text_map(alert["labels"], max_chars=1024)
     starts = timestamps.parse_timestamp(alert.get("startsAt"))
     ends = timestamps.parse_timestamp(alert.get("endsAt"))
-    status = alert.get("status")
-    if status not in (FIRING, RESOLVED):
+    status = _status_text(alert.get("status"))
+    if status is None and isinstance(body, dict):
+        # That of the whole group: as long as an alert of it fires, the group does.
+        status = RESOLVED if _status_text(body.get("status")) == RESOLVED else None
+    if status is None:
         status = RESOLVED if ends is not None and ends <= now else FIRING
     if status == RESOLVED and ends is None:
         ends = now
+    extra = _extra(alert, body)
+    if starts is None:
+        extra["startsAt"] = UNKNOWN_START
     return {
         "source": source,
         "fingerprint": _fingerprint_of(alert, labels),
@@ -175,7 +217,7 @@ def _payload(alert, now, source, body):
         "annotations": payload_limits.text_map(alert.get("annotations"), max_entries=32),
         "generator_url": payload_limits.first_text([alert.get("generatorURL")], 2048),
         "alertname": payload_limits.cut(labels.get("alertname", ""), payload_limits.MAX_ID_CHARS),
-        "extra": _extra(alert, body),
+        "extra": extra,
     }
 
 
@@ -197,6 +239,20 @@ def _extra(alert, body):
         names = [receiver.get("name") for receiver in receivers[:16] if isinstance(receiver, dict)]
         extra["receivers"] = ",".join(payload_limits.to_text(name, 128) for name in names)
     return payload_limits.text_map(extra, max_chars=1024)
+
+
+def _status_text(value):
+    """Return FIRING or RESOLVED, however it is written, or None for anything else."""
+    status = value.strip().lower() if isinstance(value, str) else None
+    return status if status in (FIRING, RESOLVED) else None
+
+
+def _count_of(value):
+    """Return a number of alerts, which may be written as text; 0 for anything else."""
+    try:
+        return max(0, int(float(value)))
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _is_grafana(body, alerts):

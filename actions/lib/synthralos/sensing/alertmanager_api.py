@@ -43,9 +43,18 @@ def matcher_of(name: str, value: str) -> Optional[str]:
 
     The value is quoted: a server splits a bare one at its commas.
     """
-    if not _CLASSIC_NAME.match(name):
+    if not _CLASSIC_NAME.match(name) or not _is_utf_8(value):
         return None
     return '%s="%s"' % (name, "".join(_ESCAPES.get(character, character) for character in value))
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can express.
+        return False
+    return True
 
 
 def list_alerts(

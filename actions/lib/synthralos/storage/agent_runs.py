@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from synthralos.core.identifiers import decode_key_part, encode_key_part
 from synthralos.storage import records, unreadable
-from synthralos.storage.datastore import PREFIX
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore
 
 FORMAT_VERSION = 1
 DAY_SECONDS = 24 * 3600
@@ -112,20 +112,20 @@ class AgentRun:
         return "%s%s.%s" % (_RUNS, encode_key_part(self.agent_id), encode_key_part(self.request))
 
 
-def save(store: Any, agent_run: AgentRun, now: float) -> bool:
+def save(store: BestEffortDatastore, agent_run: AgentRun, now: float) -> bool:
     """Record an AgentRun, in place of an older one for the same request. Return whether it was."""
     ttl = max(agent_run.ends_by - now, 0.0) + DAY_SECONDS
     row = records.encode(asdict(agent_run), FORMAT_VERSION)
     return bool(store.put(agent_run.key, row, int(ttl)))
 
 
-def add_waiter(store: Any, agent_run: AgentRun, run: str, now: float) -> bool:
+def add_waiter(store: BestEffortDatastore, agent_run: AgentRun, run: str, now: float) -> bool:
     """Record that `run` waits for it. It is cancelled when nobody waits any more."""
     ttl = max(agent_run.ends_by - now, 0.0) + DAY_SECONDS
     return bool(store.put(_waiters_prefix(agent_run) + encode_key_part(run), "1", int(ttl)))
 
 
-def waiters(store: Any, agent_run: AgentRun) -> list[str]:
+def waiters(store: BestEffortDatastore, agent_run: AgentRun) -> list[str]:
     """Return the execution ids of the runs that wait for it, at most a page."""
     prefix = _waiters_prefix(agent_run)
     return [decode_key_part(name[len(prefix):]) for name, _ in store.list(prefix)]
@@ -137,14 +137,14 @@ def _waiters_prefix(agent_run: AgentRun) -> str:
     )
 
 
-def find(store: Any, agent_id: str, request: str) -> Optional[AgentRun]:
+def find(store: BestEffortDatastore, agent_id: str, request: str) -> Optional[AgentRun]:
     """Return the AgentRun for a request, or None."""
     key = "%s%s.%s" % (_RUNS, encode_key_part(agent_id), encode_key_part(request))
     fields = records.decode(store.get(key), FORMAT_VERSION, key)
     return None if fields is None else _from_fields(key, fields)
 
 
-def undelivered(store: Any, agent_id: Optional[str] = None) -> Iterator[AgentRun]:
+def undelivered(store: BestEffortDatastore, agent_id: Optional[str] = None) -> Iterator[AgentRun]:
     """Yield the AgentRuns whose outcomes are still awaited, of one agent or of all."""
     prefix = _RUNS if agent_id is None else "%s%s." % (_RUNS, encode_key_part(agent_id))
     for rows in records.iter_pages(store, prefix, MAX_PAGES):
@@ -186,23 +186,23 @@ def _is_question(value: Any) -> bool:
     )
 
 
-def mark_failed(store: Any, agent_run: AgentRun, cause: str, now: float) -> None:
+def mark_failed(store: BestEffortDatastore, agent_run: AgentRun, cause: str, now: float) -> None:
     """Record that the run has failed, but can be continued from where it failed."""
     save(store, replace(agent_run, failed_with=cause, ends_by=now), now)
     _forget_waiters(store, agent_run)
 
 
-def mark_delivered(store: Any, agent_run: AgentRun, run: str, now: float) -> None:
+def mark_delivered(store: BestEffortDatastore, agent_run: AgentRun, run: str, now: float) -> None:
     """Record that `run` returns the answer, for the case that it is lost on its way."""
     save(store, replace(agent_run, delivered_by=run, ends_by=now), now)
 
 
-def forget(store: Any, agent_run: AgentRun) -> None:
+def forget(store: BestEffortDatastore, agent_run: AgentRun) -> None:
     """Remove the record of a run that has ended, and of those that wait for it."""
     store.delete(agent_run.key)
     _forget_waiters(store, agent_run)
 
 
-def _forget_waiters(store: Any, agent_run: AgentRun) -> None:
+def _forget_waiters(store: BestEffortDatastore, agent_run: AgentRun) -> None:
     for run in waiters(store, agent_run):
         store.delete(_waiters_prefix(agent_run) + encode_key_part(run))

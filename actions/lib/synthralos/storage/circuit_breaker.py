@@ -1,9 +1,14 @@
 """Whether a target may be called: a pure function of its last outcomes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from synthralos.core.causes import CAUSES
+
+if TYPE_CHECKING:
+    from synthralos.config.settings import Breaker
+    from synthralos.storage.outcome_ledger import Forced, Outcome
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 RATE_WINDOW = 10
@@ -28,7 +33,9 @@ class BreakerState:
     is_forced: bool = False
 
 
-def evaluate_breaker(window, now, limits, forced=None):
+def evaluate_breaker(
+    window: "Sequence[Outcome]", now: float, limits: "Breaker", forced: "Optional[Forced]" = None
+) -> BreakerState:
     """Return the BreakerState of a target at `now`.
 
     The breaker opens after `limits.failures` failures in a row that are also at least half of the
@@ -37,8 +44,7 @@ def evaluate_breaker(window, now, limits, forced=None):
     are failures; a rate-limited target is not broken but cools down until the time it named.
 
     :param window: the target's outcomes, newest first.
-    :param forced: the outcome_ledger.Forced that is in effect at `now`, or None. It overrides the
-        outcomes.
+    :param forced: the forced state that is in effect at `now`, or None. It overrides the outcomes.
     """
     if forced is not None and forced.state == CLOSED:
         return BreakerState(CLOSED, is_forced=True)
@@ -47,7 +53,7 @@ def evaluate_breaker(window, now, limits, forced=None):
         return BreakerState(OPEN, until=forced.until, reason=reason, is_forced=True)
     state, opened, successes = CLOSED, 0.0, 0
     failures_in_a_row = 0
-    recent_failures = []
+    recent_failures: list[bool] = []
     for outcome in reversed(window):
         is_failure = _counts_as_failure(outcome)
         recent_failures = (recent_failures + [is_failure])[-RATE_WINDOW:]
@@ -82,10 +88,11 @@ def evaluate_breaker(window, now, limits, forced=None):
     return BreakerState(CLOSED)
 
 
-def _counts_as_failure(outcome):
-    return not outcome.ok and outcome.cause in CAUSES and CAUSES[outcome.cause].counts_for_breaker
+def _counts_as_failure(outcome: "Outcome") -> bool:
+    cause = None if outcome.ok or outcome.cause is None else CAUSES.get(outcome.cause)
+    return cause is not None and cause.counts_for_breaker
 
 
-def _newest_is_success(window):
+def _newest_is_success(window: "Sequence[Outcome]") -> bool:
     """Whether the newest outcome is a success, which ends an earlier cooldown."""
     return bool(window) and window[0].ok

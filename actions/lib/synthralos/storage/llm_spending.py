@@ -13,10 +13,18 @@ a limit too.
 """
 
 import datetime
+from collections.abc import Iterable
+from typing import Callable, NamedTuple, Optional
 
 from synthralos.core.identifiers import encode_key_part
 from synthralos.storage import records, unreadable
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.datastore import (
+    PAGE_SIZE,
+    PREFIX,
+    BestEffortDatastore,
+    timestamp_key,
+    timestamp_of_key,
+)
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
@@ -31,21 +39,35 @@ _DAYS, _RUNS, _TOTALS = (
     PREFIX + "llm_spending_run.",
     PREFIX + "llm_spending_total.",
 )
-ZERO = (0, 0.0)
+
+# (tokens, cost in the configuration's currency).
+Amount = tuple[int, float]
+# The keys of a reservation, each with its TTL in seconds.
+Reservation = list[tuple[str, int]]
+ZERO: Amount = (0, 0.0)
+
+
+class _Call(NamedTuple):
+    """A call as it is stored; `is_open` while it may still use less than `amount`."""
+
+    key: str
+    amount: Amount
+    is_open: bool
 
 
 class LlmSpending:
     """Reserves and totals what calls to LLMs use.
 
-    :param store: a BestEffortDatastore.
     :param now: a callable that returns seconds since the epoch.
     """
 
-    def __init__(self, store, now):
+    def __init__(self, store: BestEffortDatastore, now: Callable[[], float]) -> None:
         self._store, self._now = store, now
 
-    def reserve(self, run, amount, per_run, per_day):
-        """Record a call that may use up to `amount`, (tokens, cost).
+    def reserve(
+        self, run: str, amount: Amount, per_run: bool, per_day: bool
+    ) -> Optional[Reservation]:
+        """Record a call that may use up to `amount`.
 
         :param run: the run's id.
         :param per_run: whether to record it for the run; per_day: for the day.
@@ -59,20 +81,20 @@ class LlmSpending:
         written = [self._store.put(key, _encode(amount, True), ttl) for key, ttl in keys]
         return keys if all(written) else None
 
-    def settle(self, keys, amount):
+    def settle(self, keys: Reservation, amount: Amount) -> None:
         """Record what the call used."""
         for key, ttl in keys:
             self._store.put(key, _encode(amount, False), ttl)
 
-    def run_total(self, run):
-        """(tokens, cost) of a run's calls, including those in progress; None if unknown."""
+    def run_total(self, run: str) -> Optional[Amount]:
+        """What a run's calls have used, including those in progress; None if unknown."""
         pages = list(records.iter_pages(self._store, _run_prefix(run)))
         if self._store.unavailable_reason:
             return None
         return _sum([call for rows in pages for call in _read(rows)])
 
-    def day_total(self):
-        """(tokens, cost) of the day's calls, including those in progress; None if unknown."""
+    def day_total(self) -> Optional[Amount]:
+        """What the day's calls have used, including those in progress; None if unknown."""
         now = self._now()
         day = _bucket(now)[:8]
         total, last_bucket = self._newest_total(day)
@@ -82,16 +104,16 @@ class LlmSpending:
         self._write_rollup(total, last_bucket, calls, now)
         return _add(total, _sum(calls))
 
-    def _newest_total(self, day):
-        """((tokens, cost), the last bucket that this total includes, or "")."""
+    def _newest_total(self, day: str) -> tuple[Amount, str]:
+        """(what the day's calls have used, the last bucket that this includes, or "")."""
         for name, text in self._store.list(_TOTALS + day, 1):
-            for _, amount, _ in _read([(name, text)]):
-                return amount, name[len(_TOTALS):]
+            for call in _read([(name, text)]):
+                return call.amount, name[len(_TOTALS):]
         return ZERO, ""
 
-    def _since(self, day, last_bucket):
-        """The day's calls after `last_bucket`, newest first: [(key, (tokens, cost), is_open)]."""
-        calls = []
+    def _since(self, day: str, last_bucket: str) -> list[_Call]:
+        """The day's calls after `last_bucket`, newest first."""
+        calls: list[_Call] = []
         for rows in records.iter_pages(self._store, _DAYS + day):
             newer = [row for row in rows if _bucket_of(row[0]) > last_bucket]
             calls += _read(newer)
@@ -99,9 +121,12 @@ class LlmSpending:
                 break
         return calls
 
-    def _write_rollup(self, total, last_bucket, calls, now):
+    def _write_rollup(
+        self, total: Amount, last_bucket: str, calls: Iterable[_Call], now: float
+    ) -> None:
         """Write the total up to the newest bucket that no longer changes."""
-        buckets = {}
+        # Each amount with whether it may change.
+        buckets: dict[str, list[tuple[Amount, bool]]] = {}
         for key, amount, is_open in calls:
             is_lost = (timestamp_of_key(key) or 0.0) + LOST_SECONDS < now
             buckets.setdefault(_bucket_of(key), []).append((amount, is_open and not is_lost))
@@ -117,49 +142,49 @@ class LlmSpending:
             self._store.put(_TOTALS + final_bucket, _encode(total, False), DAY_SECONDS)
 
 
-def _run_prefix(run):
+def _run_prefix(run: str) -> str:
     return "%s%s." % (_RUNS, encode_key_part(run or "none"))
 
 
-def _bucket(timestamp):
+def _bucket(timestamp: float) -> str:
     start = timestamp - timestamp % BUCKET_SECONDS
     moment = datetime.datetime.fromtimestamp(start, datetime.timezone.utc)
     return moment.strftime("%Y%m%d%H%M")
 
 
-def _bucket_of(key):
+def _bucket_of(key: str) -> str:
     return key[len(_DAYS):].partition(".")[0]
 
 
-def _end_of(bucket):
+def _end_of(bucket: str) -> float:
     moment = datetime.datetime.strptime(bucket, "%Y%m%d%H%M")
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp() + BUCKET_SECONDS
 
 
-def _encode(amount, is_open):
+def _encode(amount: Amount, is_open: bool) -> str:
     tokens, cost = amount
     fields = {"tokens": tokens, "cost": round(cost, 9), "open": is_open}
     return records.encode(fields, FORMAT_VERSION, sort_keys=False)
 
 
-def _read(rows):
-    """[(key, (tokens, cost), is_open)] of the readable rows."""
+def _read(rows: Iterable[tuple[str, str]]) -> list[_Call]:
+    """The calls of the readable rows."""
     calls = []
     for key, fields in records.iter_rows(rows, FORMAT_VERSION):
         try:
             amount = (int(fields["tokens"]), float(fields["cost"]))
-            calls.append((key, amount, bool(fields["open"])))
+            calls.append(_Call(key, amount, bool(fields["open"])))
         except (ValueError, KeyError, TypeError, OverflowError):
             unreadable.skip(key)
     return calls
 
 
-def _sum(calls):
+def _sum(calls: Iterable[_Call]) -> Amount:
     total = ZERO
-    for _, amount, _ in calls:
-        total = _add(total, amount)
+    for call in calls:
+        total = _add(total, call.amount)
     return total
 
 
-def _add(first, second):
+def _add(first: Amount, second: Amount) -> Amount:
     return first[0] + second[0], first[1] + second[1]

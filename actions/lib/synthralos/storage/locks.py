@@ -7,8 +7,15 @@ for. Times decide nothing, so clocks that differ do no harm.
 
 import contextlib
 import time
+from collections.abc import Iterator
+from typing import Callable, Optional
 
-from synthralos.storage.datastore import PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.datastore import (
+    PREFIX,
+    BestEffortDatastore,
+    timestamp_key,
+    timestamp_of_key,
+)
 from synthralos.storage.keyspace import lifetime_of
 
 LOCK_TTL_SECONDS = lifetime_of("claim_notification")
@@ -18,7 +25,12 @@ _DRAWING = "drawing"
 
 
 @contextlib.contextmanager
-def try_lock(store, name, now, sleep=time.sleep):
+def try_lock(
+    store: BestEffortDatastore,
+    name: str,
+    now: Callable[[], float],
+    sleep: Callable[[float], object] = time.sleep,
+) -> Iterator[bool]:
     """Yield whether this process has the lock `name`, and release it when the block ends.
 
     A process that dies keeps the lock for LOCK_TTL_SECONDS.
@@ -34,7 +46,13 @@ def try_lock(store, name, now, sleep=time.sleep):
         store.delete(own_key)
 
 
-def _acquire(store, prefix, own_key, now, sleep):
+def _acquire(
+    store: BestEffortDatastore,
+    prefix: str,
+    own_key: str,
+    now: Callable[[], float],
+    sleep: Callable[[float], object],
+) -> bool:
     store.put(own_key, _DRAWING, LOCK_TTL_SECONDS)
     claims = _other_claims(store, prefix, own_key, now)
     number = 1 + max([drawn for drawn in claims.values() if drawn is not None], default=0)
@@ -54,7 +72,9 @@ def _acquire(store, prefix, own_key, now, sleep):
     )
 
 
-def _other_claims(store, prefix, own_key, now):
+def _other_claims(
+    store: BestEffortDatastore, prefix: str, own_key: str, now: Callable[[], float]
+) -> dict[str, Optional[int]]:
     """The live claims of other processes: {key: its number, or None while it is being drawn}."""
     oldest = now() - LOCK_TTL_SECONDS
     return {

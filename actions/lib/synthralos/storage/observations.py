@@ -19,6 +19,7 @@ from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("observation")
+HOUR_SECONDS = 3600
 _OBSERVATIONS = PREFIX + "observation."
 
 
@@ -34,6 +35,8 @@ class Observation:
     :ivar since: when the incident began, in ISO 8601.
     :ivar workflow, runbook, crews: what would have been started, as far as that is known.
     :ivar count: the number of reports that this fact stands for.
+    :ivar is_unplanned: of a start: whether the run would have had nothing to do, because nothing
+        and nobody could have been assigned.
     :ivar ended: of the end of an incident: what would have become of its report.
     :ivar seconds: of the end of an incident: from the report that would have started something, or
         asked a person, until it.
@@ -47,12 +50,29 @@ class Observation:
     runbook: Optional[str] = None
     crews: tuple[str, ...] = ()
     count: int = 1
+    is_unplanned: bool = False
     ended: Optional[str] = None
     seconds: Optional[float] = None
 
 
 def record(store: BestEffortDatastore, now: float, observation: Observation) -> bool:
     """Append the fact. Return whether it was written."""
+    return _write(store, timestamp_key(now), observation)
+
+
+def record_hourly(
+    store: BestEffortDatastore, now: float, observation: Observation, name: str
+) -> bool:
+    """Write the fact once an hour, however often it is reported: alerts that are meant to fire may
+    be reported every minute. Return whether it was written.
+
+    :param name: distinguishes it from others of the hour; a part of a datastore key.
+    """
+    hour = now // HOUR_SECONDS * HOUR_SECONDS
+    return _write(store, timestamp_key(hour, name), observation)
+
+
+def _write(store: BestEffortDatastore, time_key: str, observation: Observation) -> bool:
     defaults = asdict(Observation(observation.outcome))
     fields = {
         name: value
@@ -60,7 +80,7 @@ def record(store: BestEffortDatastore, now: float, observation: Observation) -> 
         if name == "outcome" or value != defaults[name]
     }
     row = records.encode(fields, FORMAT_VERSION)
-    return store.put(_OBSERVATIONS + timestamp_key(now), row, TTL_SECONDS)
+    return store.put(_OBSERVATIONS + time_key, row, TTL_SECONDS)
 
 
 def iter_since(

@@ -7,12 +7,22 @@ that a run reads anyway, and costs a run no call of its own.
 
 import functools
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Callable, Optional, Union
 
 from synthralos.core.identifiers import encode_key_part
 from synthralos.storage import circuit_breaker, records, unreadable
-from synthralos.storage.datastore import PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.circuit_breaker import BreakerState
+from synthralos.storage.datastore import (
+    PREFIX,
+    BestEffortDatastore,
+    Rows,
+    timestamp_key,
+    timestamp_of_key,
+)
 from synthralos.storage.keyspace import lifetime_of
+
+if TYPE_CHECKING:
+    from synthralos.config.settings import Breaker
 
 FORMAT_VERSION = 1
 # The breaker needs the last ten and the probes since; each further one makes every attempt slower.
@@ -63,19 +73,23 @@ class Forced:
 class Ledger:
     """Appends outcomes to the datastore and reads a target's window.
 
-    :param store: a BestEffortDatastore.
     :param now: a callable that returns seconds since the epoch.
-    :param limits: settings.Breaker.
-    :param kept_seconds: how long an outcome counts.
+    :param ttl_seconds: how long an outcome counts.
     """
 
-    def __init__(self, store, now, limits, ttl_seconds=TTL_SECONDS):
+    def __init__(
+        self,
+        store: BestEffortDatastore,
+        now: Callable[[], float],
+        limits: "Breaker",
+        ttl_seconds: int = TTL_SECONDS,
+    ) -> None:
         self._store, self._now, self._limits = store, now, limits
         self._ttl_seconds = ttl_seconds
 
-    def append(self, target, outcome):
+    def append(self, target: str, outcome: Outcome) -> None:
         """Store the outcome of an attempt at `target`."""
-        fields = {
+        fields: records.Fields = {
             "ok": outcome.ok,
             "cause": outcome.cause,
             "run": outcome.run,
@@ -88,12 +102,12 @@ class Ledger:
         name = _prefix("outcome", target) + timestamp_key(outcome.at)
         self._store.put(name, text, ttl=self._ttl_seconds)
 
-    def window(self, target):
+    def window(self, target: str) -> list[Outcome]:
         """The newest outcomes, newest first, at most WINDOW_SIZE and not older than the TTL."""
         return self._read(target)[0]
 
-    def breaker_state(self, target):
-        """The target's BreakerState now, including a forced state. Costs one datastore call."""
+    def breaker_state(self, target: str) -> BreakerState:
+        """The state of the breaker now, including a forced state. Costs one datastore call."""
         window, forced = self._read(target)
         return circuit_breaker.evaluate_breaker(window, self._now(), self._limits, forced)
 
@@ -123,7 +137,7 @@ class Ledger:
         """Let the outcomes decide again. Return whether the breaker was forced."""
         return self._drop_forced(target)
 
-    def with_store(self, store):
+    def with_store(self, store: BestEffortDatastore) -> "Ledger":
         """Return the same ledger on another datastore."""
         return Ledger(store, self._now, self._limits, self._ttl_seconds)
 
@@ -140,7 +154,7 @@ class Ledger:
                 dropped = dropped or entry.until > now
         return dropped
 
-    def _read(self, target):
+    def _read(self, target: str) -> tuple[list[Outcome], Optional[Forced]]:
         """(the window's outcomes, newest first; the forced state or None), with one listing."""
         now = self._now()
         rows = self._list("outcome", target, WINDOW_SIZE + MAX_FORCED_ENTRIES)
@@ -152,14 +166,12 @@ class Ledger:
         ]
         return window[:WINDOW_SIZE], max(forced, key=lambda entry: entry.since, default=None)
 
-    def claim_probe(self, target, health):
+    def claim_probe(self, target: str, health: BreakerState) -> bool:
         """Whether this process may be one of the probes of a half-open breaker.
 
         A claim is appended, and the claims since the breaker half-opened are listed: the first
         `limits.probes` of them win. A claim expires after the time for which the breaker stays
         open, so that probes that died do not block the target forever.
-
-        :param health: the target's BreakerState.
         """
         ttl_seconds = max(1, int(self._limits.open_seconds))
         since = max(health.since, self._now() - ttl_seconds)
@@ -173,15 +185,15 @@ class Ledger:
             return True
         return own_key in claims[: self._limits.probes]
 
-    def _claims(self, target, since):
+    def _claims(self, target: str, since: float) -> list[str]:
         names = [name for name, _ in self._list("claim", target)]
         return sorted(name for name in names if (timestamp_of_key(name) or 0) >= since)
 
-    def _list(self, kind, target, limit=WINDOW_SIZE):
+    def _list(self, kind: str, target: str, limit: int = WINDOW_SIZE) -> Rows:
         return self._store.list(_prefix(kind, target), limit=limit)
 
 
-def _prefix(kind, target):
+def _prefix(kind: str, target: str) -> str:
     return "%s%s.%s." % (PREFIX, kind, encode_key_part(target))
 
 

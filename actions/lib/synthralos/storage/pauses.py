@@ -9,11 +9,24 @@ again: a breaker's half-open state (originals: a breaker that closes by itself a
 here a successful probe closes it).
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional, Protocol, TypedDict
+
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part, encode_key_part
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import records, unreadable
-from synthralos.storage.datastore import PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.datastore import (
+    PREFIX,
+    BestEffortDatastore,
+    Listing,
+    timestamp_key,
+    timestamp_of_key,
+)
+
+if TYPE_CHECKING:
+    from synthralos.core.redaction import Redactor
 
 FORMAT_VERSION = 1
 PERSON, DETECTOR, ANYBODY = "person", "loop_detector", "*"
@@ -27,12 +40,69 @@ MAX_REASON_CHARS = 500
 _KIND = PREFIX + "pause."
 
 
-def pause(store, agent_id, now, reason, seconds, actor=PERSON, probe_seconds=None, redactor=None):
+class Pause(TypedDict):
+    """The active pause of an agent; times are seconds since the epoch.
+
+    Of several pauses the one that ends last gives the reason. A probe has to wait for the last
+    `probe_at`, which is None while any pause allows no probe; `probe_seconds` are between two
+    probes.
+    """
+
+    reason: str
+    by: str
+    since: float
+    until: float
+    probe_at: Optional[float]
+    probe_seconds: Optional[float]
+
+
+class PublicPause(TypedDict):
+    """A pause as results show it: with its times in ISO 8601."""
+
+    reason: str
+    by: str
+    since: str
+    until: str
+    probe_at: Optional[str]
+
+
+class RunEnvironment(Protocol):
+    """What is needed of the environment of a run."""
+
+    store: BestEffortDatastore
+    run: str
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """The beginning of a pause, or its end; times are seconds since the epoch."""
+
+    at: float
+    event: str
+    actor: str
+    reason: str = ""
+    until: float = 0.0
+    probe_seconds: Optional[float] = None
+
+
+def pause(
+    store: BestEffortDatastore,
+    agent_id: str,
+    now: float,
+    reason: str,
+    seconds: float,
+    actor: str = PERSON,
+    probe_seconds: Optional[float] = None,
+    redactor: "Optional[Redactor]" = None,
+) -> Optional[Pause]:
     """Pause the agent for `seconds` from now, in place of an older pause by the same actor.
 
     :param probe_seconds: after how many seconds a recovery may probe the agent, and the interval
         between two probes; None for no probe before the end.
-    :returns: the agent's pause, see `pause_of`, or None if it could not be recorded.
+    :returns: the agent's pause, or None if it could not be recorded.
     """
     text = reason if redactor is None else redactor.redact_text(reason)
     started_at = _next_timestamp(_facts(store, agent_id), now)
@@ -48,11 +118,13 @@ def pause(store, agent_id, now, reason, seconds, actor=PERSON, probe_seconds=Non
     return pause_of(store, agent_id, started_at)
 
 
-def resume(store, agent_id, now, actor=ANYBODY):
+def resume(
+    store: BestEffortDatastore, agent_id: str, now: float, actor: str = ANYBODY
+) -> bool:
     """End the agent's pauses by `actor`, ANYBODY for all. Return whether one was active."""
     facts = _facts(store, agent_id)
-    active = [pause for pause in _open_pauses(facts) if pause["until"] > now]
-    if not any(actor in (ANYBODY, pause["by"]) for pause in active):
+    active = [pause for pause in _open_pauses(facts) if pause.until > now]
+    if not any(actor in (ANYBODY, pause.actor) for pause in active):
         return False
     fields = {"event": "resume", "by": actor}
     return _append(
@@ -60,30 +132,25 @@ def resume(store, agent_id, now, actor=ANYBODY):
     )
 
 
-def pause_of(store, agent_id, now):
-    """Return the agent's active pause, or None.
-
-    {reason, by, since, until, probe_at, probe_seconds}; times are seconds since the epoch. Of
-    several pauses the one that ends last gives the reason. A probe has to wait for the last
-    `probe_at`, which is None while any pause allows no probe.
-    """
+def pause_of(store: Listing, agent_id: str, now: float) -> Optional[Pause]:
+    """Return the agent's active pause, or None."""
     return _active_pause(_facts(store, agent_id), now)
 
 
-def ended_at(store, agent_id, now):
+def ended_at(store: Listing, agent_id: str, now: float) -> float:
     """When the agent's last pause ended, in seconds since the epoch; 0.0 if there was none."""
     return _last_end(_facts(store, agent_id), now)
 
 
-def pause_state(store, agent_id, now):
+def pause_state(store: Listing, agent_id: str, now: float) -> tuple[Optional[Pause], float]:
     """Return (pause_of, ended_at) of the agent, with one datastore call."""
     facts = _facts(store, agent_id)
     return _active_pause(facts, now), _last_end(facts, now)
 
 
-def listing(store, now):
+def listing(store: Listing, now: float) -> dict[str, Pause]:
     """The active pauses of all agents, {agent_id: pause}. Reads at most MAX_PAGES pages."""
-    rows_by_agent = {}
+    rows_by_agent: dict[str, list[tuple[str, str]]] = {}
     for rows in records.iter_pages(store, _KIND, MAX_PAGES):
         for name, text in rows:
             key_part = name[len(_KIND):].rpartition(".")[0]
@@ -96,17 +163,20 @@ def listing(store, now):
     return pauses
 
 
-def public_pause(paused):
-    """A pause as results show it: with its times in ISO 8601; None for None."""
+def public_pause(paused: Optional[Pause]) -> Optional[PublicPause]:
+    """A pause as results show it; None for None."""
     if paused is None:
         return None
-    public = {name: paused[name] for name in ("reason", "by")}
-    for name in ("since", "until", "probe_at"):
-        public[name] = None if paused[name] is None else to_iso(paused[name])
-    return public
+    return {
+        "reason": paused["reason"],
+        "by": paused["by"],
+        "since": to_iso(paused["since"]),
+        "until": to_iso(paused["until"]),
+        "probe_at": None if paused["probe_at"] is None else to_iso(paused["probe_at"]),
+    }
 
 
-def refuse_if_paused(env, agent_id, claim=True):
+def refuse_if_paused(env: RunEnvironment, agent_id: str, claim: bool = True) -> None:
     """Raise InvalidInput if the agent is paused, unless this run may be the probe.
 
     :param claim: whether to claim the probe if it is due; False for a dry run, which must not use
@@ -136,7 +206,7 @@ def refuse_if_paused(env, agent_id, claim=True):
     )
 
 
-def resume_after_probe(env, agent_id):
+def resume_after_probe(env: RunEnvironment, agent_id: str) -> bool:
     """End the pause if this run, which has recovered the agent, was its probe.
 
     :returns: whether a pause was ended.
@@ -149,17 +219,21 @@ def resume_after_probe(env, agent_id):
     return env.run in runs and resume(env.store, agent_id, now)
 
 
-def probing_since(store, agent_id, paused, now):
+def probing_since(
+    store: Listing, agent_id: str, paused: Pause, now: float
+) -> Optional[float]:
     """When the probe in progress began, in seconds since the epoch, or None."""
     if paused["probe_at"] is None or now < paused["probe_at"]:
         return None
-    claims = _claims(store, agent_id, now - paused["probe_seconds"])
+    claims = _claims(store, agent_id, now - _probe_interval(paused))
     return timestamp_of_key(claims[-1][0]) if claims else None
 
 
-def _claim(store, agent_id, paused, now, run):
+def _claim(
+    store: BestEffortDatastore, agent_id: str, paused: Pause, now: float, run: str
+) -> bool:
     """Whether this process may be the probe: the first claim since the probe interval began."""
-    since = max(paused["probe_at"], now - paused["probe_seconds"])
+    since = max(paused["probe_at"] or 0.0, now - _probe_interval(paused))
     if _claims(store, agent_id, since):
         return False
     own_key = _claim_prefix(agent_id) + timestamp_key(now)
@@ -171,7 +245,12 @@ def _claim(store, agent_id, paused, now, run):
     return store.unavailable_reason is not None or (bool(claims) and claims[0][0] == own_key)
 
 
-def _claims(store, agent_id, since):
+def _probe_interval(paused: Pause) -> float:
+    """Seconds between two probes of a pause that allows probes."""
+    return paused["probe_seconds"] or 0.0
+
+
+def _claims(store: Listing, agent_id: str, since: float) -> list[tuple[str, str]]:
     """The claims since then, oldest first: [(key, run)]."""
     rows = [
         (name, text)
@@ -187,89 +266,104 @@ def _claims(store, agent_id, since):
     return sorted(claims)
 
 
-def _next_probe(store, agent_id, paused, now):
+def _next_probe(store: Listing, agent_id: str, paused: Pause, now: float) -> Optional[float]:
     if paused["probe_at"] is None or now < paused["probe_at"]:
         return paused["probe_at"]
     claims = _claims(store, agent_id, paused["probe_at"])
     if not claims:
         return now
-    return (timestamp_of_key(claims[-1][0]) or now) + paused["probe_seconds"]
+    return (timestamp_of_key(claims[-1][0]) or now) + _probe_interval(paused)
 
 
-def _active_pause(facts, now):
-    active = [fact for fact in _open_pauses(facts) if fact["until"] > now]
+def _active_pause(facts: Iterable[_Fact], now: float) -> Optional[Pause]:
+    active = [fact for fact in _open_pauses(facts) if fact.until > now]
     if not active:
         return None
-    longest = max(active, key=lambda fact: fact["until"])
+    longest = max(active, key=lambda fact: fact.until)
     probe_times = [
-        None if fact["probe_seconds"] is None else fact["at"] + fact["probe_seconds"]
-        for fact in active
+        fact.at + fact.probe_seconds for fact in active if fact.probe_seconds is not None
     ]
-    probe_at = None if None in probe_times else max(probe_times)
+    probe_at = max(probe_times) if len(probe_times) == len(active) else None
     return {
-        "reason": longest["reason"],
-        "by": longest["by"],
-        "since": max(fact["at"] for fact in active),
-        "until": longest["until"],
-        "probe_at": probe_at if probe_at is None or probe_at < longest["until"] else None,
-        "probe_seconds": longest["probe_seconds"],
+        "reason": longest.reason,
+        "by": longest.actor,
+        "since": max(fact.at for fact in active),
+        "until": longest.until,
+        "probe_at": probe_at if probe_at is None or probe_at < longest.until else None,
+        "probe_seconds": longest.probe_seconds,
     }
 
 
-def _last_end(facts, now):
-    end_times = [fact["at"] for fact in facts if fact["event"] == "resume"]
-    end_times += [fact["until"] for fact in _open_pauses(facts) if fact["until"] <= now]
+def _last_end(facts: Sequence[_Fact], now: float) -> float:
+    end_times = [fact.at for fact in facts if fact.event == "resume"]
+    end_times += [fact.until for fact in _open_pauses(facts) if fact.until <= now]
     return max(end_times, default=0.0)
 
 
-def _open_pauses(facts):
+def _open_pauses(facts: Iterable[_Fact]) -> list[_Fact]:
     """The pauses that no newer fact of the same actor has ended or replaced; expired ones too."""
-    settled_actors, open_pauses = set(), []
+    settled_actors: set[str] = set()
+    open_pauses = []
     for fact in facts:
-        if fact["event"] == "resume":
-            settled_actors.add(fact["by"])
-        elif not settled_actors & {fact["by"], ANYBODY}:
-            settled_actors.add(fact["by"])
+        if fact.event == "resume":
+            settled_actors.add(fact.actor)
+        elif not settled_actors & {fact.actor, ANYBODY}:
+            settled_actors.add(fact.actor)
             open_pauses.append(fact)
     return open_pauses
 
 
-def _next_timestamp(facts, now):
+def _next_timestamp(facts: Sequence[_Fact], now: float) -> float:
     """The time of a new fact: after the newest one, even if that one's writer had a fast clock."""
-    return max(now, facts[0]["at"] + 0.001) if facts else now
+    return max(now, facts[0].at + 0.001) if facts else now
 
 
-def _append(store, agent_id, timestamp, fields, ttl_seconds):
+def _append(
+    store: BestEffortDatastore,
+    agent_id: str,
+    timestamp: float,
+    fields: Mapping[str, Any],
+    ttl_seconds: int,
+) -> bool:
     text = records.encode(fields, FORMAT_VERSION)
     return store.put(_prefix(agent_id) + timestamp_key(timestamp), text, ttl_seconds)
 
 
-def _facts(store, agent_id):
+def _facts(store: Listing, agent_id: str) -> list[_Fact]:
     """The agent's newest facts, newest first."""
     return _read(store.list(_prefix(agent_id)))
 
 
-def _read(rows):
+def _read(rows: Iterable[tuple[str, str]]) -> list[_Fact]:
     facts = []
     for name, fields in records.iter_rows(rows, FORMAT_VERSION):
         timestamp = timestamp_of_key(name)
         try:
             if timestamp is None:
                 raise ValueError("no time in the key")
-            fact = {"at": timestamp, "event": fields["event"], "by": str(fields["by"])}
-            if fact["event"] == "pause":
-                fact.update(reason=str(fields["reason"]), until=float(fields["until"]))
-                probe = fields["probe_seconds"]
-                fact["probe_seconds"] = None if probe is None else float(probe)
-            facts.append(fact)
+            facts.append(_fact(timestamp, fields))
         except (ValueError, KeyError, TypeError):
             unreadable.skip(name)
     return facts
 
 
-def _prefix(agent_id):
+def _fact(timestamp: float, fields: Mapping[str, Any]) -> _Fact:
+    if fields["event"] != "pause":
+        return _Fact(timestamp, fields["event"], str(fields["by"]))
+    probe = fields["probe_seconds"]
+    return _Fact(
+        timestamp,
+        fields["event"],
+        str(fields["by"]),
+        reason=str(fields["reason"]),
+        until=float(fields["until"]),
+        probe_seconds=None if probe is None else float(probe),
+    )
+
+
+def _prefix(agent_id: str) -> str:
     return "%s%s." % (_KIND, encode_key_part(agent_id))
 
 
-def _claim_prefix(agent_id):
+def _claim_prefix(agent_id: str) -> str:
     return "%sclaim.%s." % (PREFIX, encode_key_part("pause:" + agent_id))

@@ -10,11 +10,17 @@ when the process dies in between: whether the run was started is then unknown.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Optional
+from typing import Optional
 
 from synthralos.core.identifiers import decode_key_part, encode_key_part
 from synthralos.storage import records, unreadable
-from synthralos.storage.datastore import PREFIX, require_available, timestamp_key, timestamp_of_key
+from synthralos.storage.datastore import (
+    PREFIX,
+    BestEffortDatastore,
+    require_available,
+    timestamp_key,
+    timestamp_of_key,
+)
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
@@ -64,7 +70,7 @@ class RedrivenRun:
         return _RUNS + timestamp_key(self.claimed_at, unique)
 
 
-def claim(store: Any, redriven: RedrivenRun) -> bool:
+def claim(store: BestEffortDatastore, redriven: RedrivenRun) -> bool:
     """Claim the lineage, and return whether it was: not if another redrive has claimed it.
 
     If two redrives claim a lineage at the same moment, each of them may see the other's claim, and
@@ -82,13 +88,13 @@ def claim(store: Any, redriven: RedrivenRun) -> bool:
     return all(name == own for name, _ in rows)
 
 
-def withdraw(store: Any, redriven: RedrivenRun) -> None:
+def withdraw(store: BestEffortDatastore, redriven: RedrivenRun) -> None:
     """Remove the claim and the record of a run that was certainly not started."""
     store.delete(_claim_key(redriven.lineage, redriven.redrive))
     store.delete(redriven.key)
 
 
-def release(store: Any, redriven: RedrivenRun, reason: str) -> RedrivenRun:
+def release(store: BestEffortDatastore, redriven: RedrivenRun, reason: str) -> RedrivenRun:
     """Record why the run was certainly not started; a later redrive may start it."""
     released = replace(redriven, outcome=NOT_STARTED, reason=reason)
     save(store, released)
@@ -96,7 +102,7 @@ def release(store: Any, redriven: RedrivenRun, reason: str) -> RedrivenRun:
     return released
 
 
-def save(store: Any, redriven: RedrivenRun) -> None:
+def save(store: BestEffortDatastore, redriven: RedrivenRun) -> None:
     """Write the record in place of an older one of the same lineage and redrive.
 
     :raises DatastoreUnavailable: it could not be written.
@@ -107,7 +113,9 @@ def save(store: Any, redriven: RedrivenRun) -> None:
     require_store(store)
 
 
-def runs_since(store: Any, timestamp: float, max_pages: int = MAX_PAGES) -> Iterator[RedrivenRun]:
+def runs_since(
+    store: BestEffortDatastore, timestamp: float, max_pages: int = MAX_PAGES
+) -> Iterator[RedrivenRun]:
     """Yield the RedrivenRuns that were claimed since then, in seconds since the epoch, newest
     first.
 
@@ -125,7 +133,7 @@ def runs_since(store: Any, timestamp: float, max_pages: int = MAX_PAGES) -> Iter
                 unreadable.skip(key)
 
 
-def claimed_lineages(store: Any) -> set[str]:
+def claimed_lineages(store: BestEffortDatastore) -> set[str]:
     """Return the lineages that redrives have claimed. Costs a datastore call for each 100.
 
     :raises DatastoreUnavailable: they cannot be read.
@@ -138,7 +146,7 @@ def claimed_lineages(store: Any) -> set[str]:
     return lineages
 
 
-def require_store(store: Any) -> None:
+def require_store(store: BestEffortDatastore) -> None:
     """Raise DatastoreUnavailable if a call to the datastore has failed."""
     require_available(store, "%s: without it runs could be started twice")
 

@@ -6,11 +6,16 @@ times, field by field: a field that FIELDS_WITHOUT_TEXT does not list is not sto
 """
 
 import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.core import sealing
 from synthralos.core.identifiers import is_name
-from synthralos.storage.datastore import PREFIX, WITHHELD
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, WITHHELD, Datastore, Keys, Rows
 from synthralos.storage.keyspace import KINDS
+
+if TYPE_CHECKING:
+    from synthralos.config.settings import Settings
 
 # Kinds that the configured TTL does not apply to: a window's steps, marks that outlive it, hosts
 # that come last for as long as a breaker stays open, accounts until they are renewed, claims
@@ -31,7 +36,7 @@ RECORD_SECONDS, APPROVAL_SECONDS = 600, 3600
 UNLIMITED_APPROVAL_SECONDS = 30 * 24 * 3600
 # What a run needs that waits for a person.
 _OF_ASKING_RUNS = ("case", "inquiry")
-FIELDS_WITHOUT_TEXT = {
+FIELDS_WITHOUT_TEXT: dict[str, tuple[str, ...]] = {
     "history": (
         "v", "event", "workflow", "run", "type", "cause", "attempts", "step", "task_id", "version",
         "user", "actor", "metadata", "snapshot_id", "platform", "error", "outcome", "repairs",
@@ -50,8 +55,10 @@ _ERROR_FIELDS = ("cause", "type", "severity", "status", "retry_after", "field", 
 _UNSTRIPPED_TICKETS = ("ticket.create", "recovery.redrive")
 
 
-def with_retention(datastore, settings):
-    """Return the RetentionDatastore that the settings require, or None without a datastore."""
+def with_retention(
+    datastore: Optional[Datastore], settings: "Settings"
+) -> "Optional[RetentionDatastore]":
+    """Return the datastore that the settings require, or None without a datastore."""
     if datastore is None:
         return None
     return RetentionDatastore(
@@ -59,7 +66,7 @@ def with_retention(datastore, settings):
     )
 
 
-def case_seconds(settings, run_seconds):
+def case_seconds(settings: "Settings", run_seconds: float) -> int:
     """Return how long the case of a run is stored, in seconds.
 
     :param run_seconds: what the run may still take, without approvals.
@@ -69,11 +76,10 @@ def case_seconds(settings, run_seconds):
     return int(max(run_seconds, 0)) + approval_seconds(settings) + RECORD_SECONDS
 
 
-def approval_seconds(settings):
+def approval_seconds(settings: "Settings") -> int:
     """Return for how many seconds what a run needs is stored while it waits for a person."""
-    seconds = settings.automation.get("approval_timeout")
-    is_valid = isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0
-    if is_valid:
+    seconds: object = settings.automation.get("approval_timeout")
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0:
         return seconds
     # 0 means forever; an invalid value is rejected where it is used.
     if seconds is None:
@@ -84,28 +90,45 @@ def approval_seconds(settings):
 class RetentionDatastore:
     """A datastore with configured TTLs, optionally without user text.
 
-    :param datastore: the Datastore that is written to.
+    :param datastore: what is written to.
     :param lifetimes: {group: seconds} of the groups whose TTL differs from the table in keyspace.
     :param store_text: whether user text is stored.
     :param approval_seconds: how long a run may wait for a person.
     """
 
-    def __init__(self, datastore, lifetimes, store_text=True, approval_seconds=APPROVAL_SECONDS):
+    def __init__(
+        self,
+        datastore: Datastore,
+        lifetimes: Mapping[str, int],
+        store_text: bool = True,
+        approval_seconds: int = APPROVAL_SECONDS,
+    ) -> None:
         self._datastore, self._lifetimes, self._store_text = datastore, lifetimes, store_text
         self._approval_seconds = approval_seconds
 
-    def __getattr__(self, name):
-        return getattr(self._datastore, name)
+    def get(self, name: str, decrypt: bool = False) -> Optional[str]:
+        return self._datastore.get(name, decrypt)
 
-    def put(self, name, value, ttl=None):
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
+        return self._datastore.list(prefix, limit, offset)
+
+    def list_keys(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Keys:
+        return self._datastore.list_keys(prefix, limit, offset)
+
+    def delete(self, name: str) -> bool:
+        return self._datastore.delete(name)
+
+    def put(self, name: str, value: str, ttl: Optional[int] = None) -> Optional[str]:
         """Like `Datastore.put`. Return WITHHELD if it is user text that may not be stored."""
         kind = name[len(PREFIX):].split(".", 1)[0] if name.startswith(PREFIX) else None
-        if kind in KINDS and kind not in _OWN_LIFETIME:
+        if kind is None or kind not in KINDS:
+            return self._datastore.put(name, value, ttl)
+        if kind not in _OWN_LIFETIME:
             ttl = self._lifetimes.get(KINDS[kind].group, ttl)
-        if self._store_text and kind in _OF_ASKING_RUNS and ttl is not None:
-            # The run that it belongs to may wait for a person first.
-            ttl = max(ttl, SHORT_RUN_SECONDS + self._approval_seconds + RECORD_SECONDS)
-        if self._store_text or kind not in KINDS:
+        if self._store_text:
+            if kind in _OF_ASKING_RUNS and ttl is not None:
+                # The run that it belongs to may wait for a person first.
+                ttl = max(ttl, SHORT_RUN_SECONDS + self._approval_seconds + RECORD_SECONDS)
             return self._datastore.put(name, value, ttl)
         if kind in _NOT_WITHOUT_TEXT:
             return WITHHELD
@@ -116,7 +139,7 @@ class RetentionDatastore:
             value = _strip_text(kind, value)
         return self._datastore.put(name, value, ttl)
 
-    def _max_text_ttl(self, kind):
+    def _max_text_ttl(self, kind: str) -> Optional[int]:
         """Seconds for which a running run may need a fact with user text in it; None for others."""
         if not KINDS[kind].belongs_to_run or not KINDS[kind].holds_user_text:
             return None
@@ -125,7 +148,7 @@ class RetentionDatastore:
         return run_seconds + self._approval_seconds + RECORD_SECONDS
 
 
-def _strip_text(kind, text):
+def _strip_text(kind: str, text: str) -> str:
     """The row `text` of this kind without user text."""
     fact = json.loads(text)
     if fact.get("workflow") in _UNSTRIPPED_TICKETS:
@@ -142,7 +165,7 @@ def _strip_text(kind, text):
     return json.dumps(stripped, separators=(",", ":"), sort_keys=True)
 
 
-def error_without_text(error):
+def error_without_text(error: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an error that are not user text: cause, numbers, the invalid parameter."""
     fields = {name: error[name] for name in _ERROR_FIELDS if _is_text_free(error.get(name))}
     if isinstance(error.get("field"), str):
@@ -151,5 +174,5 @@ def error_without_text(error):
     return {name: value for name, value in fields.items() if _is_text_free(value)}
 
 
-def _is_text_free(value):
+def _is_text_free(value: object) -> bool:
     return is_name(value) or (isinstance(value, (int, float)) and not isinstance(value, bool))

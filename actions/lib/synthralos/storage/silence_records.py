@@ -4,14 +4,14 @@ A silence is recorded before it is created: whatever is killed in between, its r
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from synthralos.core.identifiers import decode_key_part, encode_key_part
 from synthralos.core.timestamps import parse_iso
 from synthralos.storage import records, unreadable
-from synthralos.storage.datastore import PREFIX
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
@@ -44,25 +44,25 @@ class SilenceRecord:
         return _prefix(self.run) + encode_key_part(self.fingerprint)
 
 
-def save(store: Any, record: SilenceRecord) -> bool:
+def save(store: BestEffortDatastore, record: SilenceRecord) -> bool:
     """Record a silence, in place of an older one of the same alert. Return whether it was."""
     fields = asdict(record)
     del fields["run"], fields["fingerprint"]
     return bool(store.put(record.key, records.encode(fields, FORMAT_VERSION), TTL_SECONDS))
 
 
-def of_run(store: Any, run: str) -> list[SilenceRecord]:
+def of_run(store: BestEffortDatastore, run: str) -> list[SilenceRecord]:
     """Return the silences of a run, at most a page."""
     return list(_decode(store.list(_prefix(run))))
 
 
-def list_all(store: Any) -> Iterator[SilenceRecord]:
+def list_all(store: BestEffortDatastore) -> Iterator[SilenceRecord]:
     """Yield the silences of all runs, of at most MAX_PAGES pages."""
     for rows in records.iter_pages(store, _SILENCES, MAX_PAGES):
         yield from _decode(rows)
 
 
-def remove(store: Any, record: SilenceRecord) -> None:
+def remove(store: BestEffortDatastore, record: SilenceRecord) -> None:
     """Remove the record of a silence."""
     store.delete(record.key)
 
@@ -71,7 +71,7 @@ def _prefix(run: str) -> str:
     return "%s%s." % (_SILENCES, encode_key_part(run))
 
 
-def _decode(rows: Any) -> Iterator[SilenceRecord]:
+def _decode(rows: Iterable[tuple[str, str]]) -> Iterator[SilenceRecord]:
     for key, fields in records.iter_rows(rows, FORMAT_VERSION):
         run, _, fingerprint = key[len(_SILENCES):].partition(".")
         if _is_valid(fields) and fingerprint:

@@ -12,8 +12,9 @@ restore 1, or up to 13 for a corrupted snapshot, because the latest valid one is
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional, TypedDict, cast
 
 from synthralos.config.reader import default_if_none, read_int, read_seconds
 from synthralos.core.errors import InvalidInput
@@ -28,11 +29,17 @@ from synthralos.storage import records, state_codec
 from synthralos.storage.datastore import (
     PAGE_SIZE,
     PREFIX,
+    BestEffortDatastore,
     DatastoreUnavailable,
+    Rows,
     require_available,
     timestamp_key,
     timestamp_of_key,
 )
+
+if TYPE_CHECKING:
+    from synthralos.config.settings import Settings
+    from synthralos.storage.stackstorm_api import Api
 
 FORMAT_VERSION = 1
 MAX_PAGES = 10
@@ -62,24 +69,83 @@ class SnapshotConfig:
     backup_to_remote: bool = False
     backup_url: Optional[str] = None
     backup_token_from: Optional[str] = None
-    check_actions: tuple = ()
+    check_actions: tuple[str, ...] = ()
     check_timeout: float = 60.0
     ttl_seconds: Optional[int] = None
 
     @property
-    def seconds(self):
+    def seconds(self) -> int:
         """How long a snapshot is stored."""
         return self.ttl_seconds or int(self.cleanup_after_hours * 3600)
 
 
-def snapshot_config(settings):
+class SnapshotHead(TypedDict, total=False):
+    """What a list shows of a snapshot.
+
+    `created_at` is in ISO 8601, `checksum` the SHA-256 of the state's canonical JSON, `size_bytes`
+    the size of that and `stored_bytes` that of its stored form. An unreadable head has only its id,
+    its agent, its time and `unreadable`.
+    """
+
+    snapshot_id: str
+    agent_id: str
+    task_id: str
+    created_at: str
+    metadata: dict[str, Any]
+    checksum: str
+    size_bytes: int
+    stored_bytes: int
+    unreadable: bool
+
+
+class NewSnapshot(SnapshotHead, total=False):
+    """The head of a new snapshot.
+
+    `deleted` are the ids of the old snapshots that were deleted for it, or None if they could not
+    be looked for.
+    """
+
+    deleted: Optional[list[str]]
+
+
+class Snapshot(TypedDict):
+    """A verified snapshot; `state` is a JSON value, and the others as in its head."""
+
+    snapshot_id: str
+    agent_id: str
+    task_id: str
+    created_at: str
+    metadata: dict[str, Any]
+    checksum: str
+    state: Any
+
+
+# What a cleanup did: the ids of the deleted snapshots, how many others there are, and whether there
+# may be more than the MAX_PAGES * PAGE_SIZE newest that were checked. The functional form, because
+# one of the keys is no name for code.
+Cleanup = TypedDict(  # noqa: UP013
+    "Cleanup", {"deleted": list[str], "kept": int, "more": bool}
+)
+
+
+class CheckVerdict(TypedDict, total=False):
+    """What an action says of a snapshot: it accepts it by succeeding, unless its result has
+    `valid: false`. `reason` is there if it named one.
+    """
+
+    action: str
+    execution_id: str
+    status: str
+    accepted: bool
+    reason: str
+
+
+def snapshot_config(settings: "Settings") -> SnapshotConfig:
     """Return the SnapshotConfig of the settings.
 
     :raises InvalidInput: it names the invalid entry.
     """
-    entry = getattr(settings, "rollback", None) or {}
-    if isinstance(entry, SnapshotConfig):
-        return entry
+    entry = settings.rollback
     return SnapshotConfig(
         max_snapshots=read_int(entry, "max_snapshots", 10, 1, 1000, "rollback."),
         cleanup_after_hours=read_int(entry, "cleanup_after_hours", 24, 1, 8760, "rollback."),
@@ -90,25 +156,27 @@ def snapshot_config(settings):
         backup_token_from=entry.get("backup_token_from") or None,
         check_actions=tuple(entry.get("check_actions") or ()),
         check_timeout=read_seconds(entry, "rollback.check_timeout", 60.0),
-        ttl_seconds=(getattr(settings, "retention", None) or {}).get("snapshots"),
+        ttl_seconds=settings.retention.get("snapshots"),
     )
 
 
-def create(store, config, now, agent_id, task_id, state, metadata=None):
+def create(
+    store: BestEffortDatastore,
+    config: SnapshotConfig,
+    now: float,
+    agent_id: str,
+    task_id: str,
+    state: Any,
+    metadata: Optional[dict[str, Any]] = None,
+) -> NewSnapshot:
     """Store a snapshot of `state`, a JSON value without secrets, and return its head.
 
-    The head: snapshot_id, agent_id, task_id, created_at, metadata, checksum (SHA-256 of the state's
-    canonical JSON), size_bytes (of that JSON), stored_bytes; and `deleted`, the ids of the old
-    snapshots that were deleted for it, or None if they could not be looked for.
-
-    :param store: a BestEffortDatastore.
-    :param config: a SnapshotConfig.
     :raises DatastoreUnavailable: the datastore is unavailable; then there is no snapshot.
     """
     text = state_codec.canonical_json("state", state)
     metadata = checked_metadata(metadata)
     record_id = timestamp_key(now)
-    head = {
+    head: NewSnapshot = {
         "snapshot_id": "%s:%s" % (require_identifier("agent_id", agent_id), record_id),
         "agent_id": agent_id,
         "task_id": require_identifier("task_id", task_id),
@@ -118,25 +186,31 @@ def create(store, config, now, agent_id, task_id, state, metadata=None):
     }
     content = dict(head, v=FORMAT_VERSION, state=state)
     body = state_codec.encode_state("state", content, config.compression_enabled)
-    head.update(size_bytes=len(text), stored_bytes=len(body))
+    head["size_bytes"], head["stored_bytes"] = len(text), len(body)
     key, ttl_seconds = _key_prefix(agent_id) + record_id, config.seconds
     written = store.put(_STATES + key, body, ttl_seconds) and store.put(
         _HEADS + key, records.encode(head, FORMAT_VERSION, sort_keys=False), ttl_seconds
     )
     if not written:
         raise DatastoreUnavailable("the snapshot was not stored: %s" % store.unavailable_reason)
-    return dict(head, deleted=_trim(store, config, agent_id))
+    head["deleted"] = _trim(store, config, agent_id)
+    return head
 
 
-def list_snapshots(store, config, now, agent_id, task_id=None, limit=50):
+def list_snapshots(
+    store: BestEffortDatastore,
+    config: SnapshotConfig,
+    now: float,
+    agent_id: str,
+    task_id: Optional[str] = None,
+    limit: int = 50,
+) -> list[SnapshotHead]:
     """The heads of the snapshots of an agent, or of one of its tasks, newest first.
-
-    An unreadable head is listed with its id, its agent, its time and `unreadable`.
 
     :raises DatastoreUnavailable: the datastore is unavailable.
     """
     require_identifier("agent_id", agent_id)
-    heads = []
+    heads: list[SnapshotHead] = []
     for head in _heads(store, config, now, _key_prefix(agent_id)):
         if len(heads) >= limit:
             break
@@ -145,8 +219,15 @@ def list_snapshots(store, config, now, agent_id, task_id=None, limit=50):
     return heads
 
 
-def get(store, config, now, snapshot_id, agent_id=None, task_id=None):
-    """Return the verified snapshot: its head's fields and `state`.
+def get(
+    store: BestEffortDatastore,
+    config: SnapshotConfig,
+    now: float,
+    snapshot_id: str,
+    agent_id: Optional[str] = None,
+    task_id: Optional[str] = None,
+) -> Snapshot:
+    """Return the verified snapshot.
 
     :param agent_id: the agent that it must belong to, or None for any; likewise task_id.
     :raises InvalidInput: it does not exist, is corrupted (the error then names the latest valid
@@ -172,17 +253,28 @@ def get(store, config, now, snapshot_id, agent_id=None, task_id=None):
         raise InvalidInput(
             "snapshot_id", snapshot_id, "is corrupted: %s" % error, hint
         ) from error
-    for field, expected in (("agent_id", agent_id), ("task_id", task_id)):
-        if expected is not None and snapshot[field] != expected:
-            reason = "does not match snapshot %s, which belongs to %s" % (
-                snapshot_id, snapshot[field]
-            )
-            hint = "Omit it, or use a snapshot that belongs to it"
-            raise InvalidInput(field, expected, reason, hint)
+    if agent_id is not None:
+        _require_owner("agent_id", agent_id, snapshot["agent_id"], snapshot_id)
+    if task_id is not None:
+        _require_owner("task_id", task_id, snapshot["task_id"], snapshot_id)
     return snapshot
 
 
-def latest_valid(store, config, now, agent_id, task_id=None, exclude=None):
+def _require_owner(field: str, expected: str, owner: str, snapshot_id: str) -> None:
+    if owner != expected:
+        reason = "does not match snapshot %s, which belongs to %s" % (snapshot_id, owner)
+        hint = "Omit it, or use a snapshot that belongs to it"
+        raise InvalidInput(field, expected, reason, hint)
+
+
+def latest_valid(
+    store: BestEffortDatastore,
+    config: SnapshotConfig,
+    now: float,
+    agent_id: str,
+    task_id: Optional[str] = None,
+    exclude: Optional[str] = None,
+) -> Optional[Snapshot]:
     """Return the latest snapshot of the agent, and of the task if not None, that is not corrupted.
 
     None if the newest MAX_CHECKED have none.
@@ -207,7 +299,7 @@ def latest_valid(store, config, now, agent_id, task_id=None, exclude=None):
     return None
 
 
-def delete(store, snapshot_id):
+def delete(store: BestEffortDatastore, snapshot_id: str) -> None:
     """Delete a snapshot.
 
     :raises InvalidInput: it does not exist.
@@ -221,11 +313,14 @@ def delete(store, snapshot_id):
         raise InvalidInput("snapshot_id", snapshot_id, "does not exist", hint)
 
 
-def cleanup(store, config, now, agent_id=None):
+def cleanup(
+    store: BestEffortDatastore,
+    config: SnapshotConfig,
+    now: float,
+    agent_id: Optional[str] = None,
+) -> Cleanup:
     """Delete the snapshots beyond the configured age or number, of an agent or of all.
 
-    :returns: {deleted: ids, kept: a number, more: whether there may be more than the
-        MAX_PAGES * PAGE_SIZE newest that were checked}.
     :raises DatastoreUnavailable: the datastore is unavailable; earlier deletions stay.
     """
     prefix = (
@@ -234,7 +329,8 @@ def cleanup(store, config, now, agent_id=None):
         else _HEADS + _key_prefix(require_identifier("agent_id", agent_id))
     )
     names, more = _names(store, prefix)
-    counts, surplus = {}, []
+    counts: dict[str, int] = {}
+    surplus = []
     for name in names:
         agent, record_id = _parse_key(name)
         counts[agent] = counts.get(agent, 0) + 1
@@ -251,13 +347,13 @@ def cleanup(store, config, now, agent_id=None):
     }
 
 
-def state_key(snapshot_id):
+def state_key(snapshot_id: str) -> str:
     """The datastore key of the snapshot's encoded state."""
     agent, record_id = _parse_id(snapshot_id)
     return _STATES + _key_prefix(agent) + record_id
 
 
-def check_allowed(config, action, api):
+def check_allowed(config: SnapshotConfig, action: str, api: "Optional[Api]") -> None:
     """Raise InvalidInput if `action` may not check snapshots, or cannot be run without an API."""
     if action not in config.check_actions:
         allowed = ", ".join(config.check_actions) or "none"
@@ -268,12 +364,10 @@ def check_allowed(config, action, api):
         raise InvalidInput("check_action", action, reason, "Omit it, or run on StackStorm")
 
 
-def run_check_action(api, action, snapshot_id, seconds):
+def run_check_action(api: "Api", action: str, snapshot_id: str, seconds: float) -> CheckVerdict:
     """Let the StackStorm action `action`, whose only parameter is the id, check a snapshot.
 
     :param seconds: how long it may take.
-    :returns: {action, execution_id, status, accepted, reason if it named one}: it accepts the
-        snapshot by succeeding, unless its result has `valid: false`.
     :raises StackStormError: it cannot be run, or has not ended within `seconds`.
     """
     execution_id = api.start(action, {"snapshot_id": snapshot_id})
@@ -283,12 +377,18 @@ def run_check_action(api, action, snapshot_id, seconds):
     result = result.get("result", result.get("output")) if isinstance(result, dict) else None
     result = result if isinstance(result, dict) else {}
     status = execution["status"]
-    verdict = {"action": action, "execution_id": execution_id, "status": status}
-    verdict["accepted"] = status == "succeeded" and result.get("valid") is not False
-    return dict(verdict, reason=str(result["reason"])) if result.get("reason") else verdict
+    verdict: CheckVerdict = {
+        "action": action,
+        "execution_id": execution_id,
+        "status": status,
+        "accepted": status == "succeeded" and result.get("valid") is not False,
+    }
+    if result.get("reason"):
+        verdict["reason"] = str(result["reason"])
+    return verdict
 
 
-def checked_metadata(metadata):
+def checked_metadata(metadata: object) -> dict[str, Any]:
     """Return `metadata` if it is a small object, or {} for None.
 
     :raises InvalidInput: it is not an object, or larger than MAX_METADATA_BYTES as JSON.
@@ -302,7 +402,7 @@ def checked_metadata(metadata):
     return metadata
 
 
-def _decode(text, config, snapshot_id, agent):
+def _decode(text: str, config: SnapshotConfig, snapshot_id: str, agent: str) -> Snapshot:
     """The content of an encoded state, verified if the settings require it.
 
     :raises CorruptState: it is damaged, or belongs to another snapshot.
@@ -323,10 +423,17 @@ def _decode(text, config, snapshot_id, agent):
             content["checksum"]
         ):
             raise state_codec.CorruptState("the checksum of its state does not match")
-    return content
+    return cast(Snapshot, content)
 
 
-def _alternative_hint(store, config, now, agent, task, exclude):
+def _alternative_hint(
+    store: BestEffortDatastore,
+    config: SnapshotConfig,
+    now: float,
+    agent: str,
+    task: Optional[str],
+    exclude: str,
+) -> str:
     snapshot = latest_valid(store, config, now, agent, task, exclude)
     owner = "%s and task %s" % (agent, task) if task else agent
     if snapshot is None:
@@ -334,7 +441,9 @@ def _alternative_hint(store, config, now, agent, task, exclude):
     return "The latest valid snapshot of %s is %s" % (owner, snapshot["snapshot_id"])
 
 
-def _heads(store, config, now, prefix):
+def _heads(
+    store: BestEffortDatastore, config: SnapshotConfig, now: float, prefix: str
+) -> Iterator[SnapshotHead]:
     """The heads whose keys go on with `prefix`, newest first, without expired ones."""
     for rows in records.iter_pages(store, _HEADS + prefix, MAX_PAGES):
         require_available(store)
@@ -344,30 +453,38 @@ def _heads(store, config, now, prefix):
                 yield _head(agent, record_id, text)
 
 
-def _head(agent, record_id, text):
-    identity = {"snapshot_id": "%s:%s" % (agent, record_id), "agent_id": agent}
+def _head(agent: str, record_id: str, text: str) -> SnapshotHead:
+    snapshot_id = "%s:%s" % (agent, record_id)
     head = records.decode(text, FORMAT_VERSION)
     if head is None:
-        return dict(identity, created_at=to_iso(timestamp_of_key(record_id)), unreadable=True)
-    return dict(head, **identity)
+        return {
+            "snapshot_id": snapshot_id,
+            "agent_id": agent,
+            "created_at": to_iso(_created_at(record_id)),
+            "unreadable": True,
+        }
+    return cast(SnapshotHead, dict(head, snapshot_id=snapshot_id, agent_id=agent))
 
 
-def _task_of(text):
+def _task_of(text: Optional[str]) -> Optional[str]:
     """The task that a head names, or None."""
     task = (records.decode(text, FORMAT_VERSION) or {}).get("task_id")
     return task if is_name(task) else None
 
 
-def _names(store, prefix):
+def _names(store: BestEffortDatastore, prefix: str) -> tuple[list[str], bool]:
     """(the keys of heads with a prefix, whether there may be more)."""
-    names, rows = [], []
+    names: list[str] = []
+    rows: Rows = []
     for rows in records.iter_pages(store, prefix, MAX_PAGES):
         require_available(store)
         names += [name for name, _ in rows if _TIME.match(_parse_key(name)[1])]
     return names, len(rows) == PAGE_SIZE
 
 
-def _trim(store, config, agent_id):
+def _trim(
+    store: BestEffortDatastore, config: SnapshotConfig, agent_id: str
+) -> Optional[list[str]]:
     """Delete the snapshots beyond the newest max_snapshots.
 
     :returns: their ids, or None if the datastore became unavailable.
@@ -380,23 +497,23 @@ def _trim(store, config, agent_id):
     return ["%s:%s" % _parse_key(name) for name, _ in rows]
 
 
-def _delete_pair(store, key):
+def _delete_pair(store: BestEffortDatastore, key: str) -> bool:
     # The head first: without it the state is no longer listed, should the second call fail.
     head_existed = store.delete(_HEADS + key)
     return store.delete(_STATES + key) or head_existed
 
 
-def _key_prefix(agent_id):
+def _key_prefix(agent_id: str) -> str:
     return encode_key_part(agent_id) + "."
 
 
-def _parse_key(name):
+def _parse_key(name: str) -> tuple[str, str]:
     """(agent, record id) of the key of a head."""
     key_part, _, record_id = name[len(_HEADS):].rpartition(".")
     return decode_key_part(key_part), record_id
 
 
-def _parse_id(snapshot_id):
+def _parse_id(snapshot_id: str) -> tuple[str, str]:
     """(agent, record id) of a snapshot's id.
 
     :raises InvalidInput: it is not a valid id.
@@ -412,6 +529,11 @@ def _parse_id(snapshot_id):
     return agent, record_id
 
 
-def _expired(record_id, config, now):
+def _created_at(record_id: str) -> float:
+    """The time in a record's id, in seconds since the epoch."""
+    return timestamp_of_key(record_id) or 0.0
+
+
+def _expired(record_id: str, config: SnapshotConfig, now: float) -> bool:
     # The datastore may expire keys a minute late, and the limit may have been lowered.
-    return timestamp_of_key(record_id) + config.seconds <= now
+    return _created_at(record_id) + config.seconds <= now

@@ -8,12 +8,21 @@ environment, a sensor in its service.
 import contextlib
 import re
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from urllib.parse import quote
 
 from synthralos.core.timestamps import parse_iso
-from synthralos.storage.datastore import PAGE_SIZE, DatastoreUnavailable, KeyInfo
+from synthralos.storage.datastore import (
+    PAGE_SIZE,
+    DatastoreUnavailable,
+    KeyInfo,
+    Keys,
+    Rows,
+)
+
+if TYPE_CHECKING:
+    import requests
 
 TIMEOUT_SECONDS = 2.0
 READ_EXECUTION_SECONDS = 10.0
@@ -21,6 +30,10 @@ POLL_SECONDS = 1.0
 ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
 _EXECUTION = "parameters,trigger_instance,start_timestamp,action.parameters,action.ref,context,rule"
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}\Z")
+
+# What StackStorm returns: an object of its API, of which a request may name the attributes.
+Row = dict[str, Any]
+Page = list[Row]
 
 
 class StackStormError(Exception):
@@ -38,10 +51,9 @@ class ExecutionNotFound(StackStormError):
     refused = True
 
 
-def has_ended(api: Any, execution_id: str) -> bool:
+def has_ended(api: "Api", execution_id: str) -> bool:
     """Return whether an execution has ended; one that does not exist any more has.
 
-    :param api: an Api.
     :raises StackStormError: StackStorm is unavailable, so that nobody knows.
     """
     try:
@@ -61,7 +73,14 @@ class Api:
     :param key_seconds: the time limit of a call to the datastore.
     """
 
-    def __init__(self, url, token=None, session=None, verify=True, key_seconds=TIMEOUT_SECONDS):
+    def __init__(
+        self,
+        url: str,
+        token: Optional[str] = None,
+        session: "Optional[requests.Session]" = None,
+        verify: Union[bool, str] = True,
+        key_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
         if session is None:
             import requests
 
@@ -73,7 +92,7 @@ class Api:
         self._key_seconds = key_seconds
         self._headers = {"X-Auth-Token": token} if token else {}
 
-    def execution(self, execution_id, attributes=_EXECUTION):
+    def execution(self, execution_id: str, attributes: str = _EXECUTION) -> Row:
         """Return the execution: its parameters, the action's defaults, trigger, start.
 
         :raises ExecutionNotFound: it does not exist.
@@ -84,30 +103,36 @@ class Api:
         )
         if response.status_code == 404:
             raise ExecutionNotFound("execution %s does not exist" % execution_id)
-        return self._json(response)
+        return _row(self._json(response))
 
-    def children(self, execution_id, attributes):
+    def children(self, execution_id: str, attributes: str) -> Page:
         """Return the executions that a workflow has started, in the order of their start."""
         params = {"parent": execution_id, "limit": PAGE_SIZE, "include_attributes": attributes}
-        rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
+        rows = _page(
+            self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
+        )
         with _expected_form(StackStormError):
             return sorted(rows, key=lambda row: row["start_timestamp"])
 
-    def executions(self, attributes, **filters):
+    def executions(self, attributes: str, **filters: Union[str, int]) -> Page:
         """Return a page of executions.
 
         :param filters: action, status, timestamp_gt, sort_asc, offset ...
         """
         params = dict(filters, limit=PAGE_SIZE, include_attributes=attributes)
-        return self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
+        return _page(
+            self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
+        )
 
-    def set_status(self, execution_id, status, result=None):
+    def set_status(
+        self, execution_id: str, status: str, result: Optional[Mapping[str, Any]] = None
+    ) -> bool:
         """Set the status of an execution that has not ended.
 
         :param status: abandoned, timeout, canceled or resuming.
         :returns: False if it has ended in the meantime.
         """
-        body = {"status": status}
+        body: dict[str, Any] = {"status": status}
         if result is not None:
             body["result"] = result
         path = "/executions/" + quote(execution_id, safe="")
@@ -117,7 +142,7 @@ class Api:
         self._json(response)
         return True
 
-    def cancel(self, execution_id):
+    def cancel(self, execution_id: str) -> bool:
         """Cancel an execution. Return False if it has ended in the meantime."""
         path = "/executions/" + quote(execution_id, safe="")
         response = self._call("DELETE", path, READ_EXECUTION_SECONDS)
@@ -126,25 +151,25 @@ class Api:
         self._json(response)
         return True
 
-    def inquiries(self, offset=0):
+    def inquiries(self, offset: int = 0) -> Page:
         """Return a page of the open inquiries: [{id, schema, ttl, users, roles}]."""
         params = {"limit": PAGE_SIZE, "offset": offset}
-        return self._json(
-            self._call("GET", "/inquiries", READ_EXECUTION_SECONDS, params=params)
+        return _page(
+            self._json(self._call("GET", "/inquiries", READ_EXECUTION_SECONDS, params=params))
         )
 
-    def respond(self, inquiry_id, response):
+    def respond(self, inquiry_id: str, response: Mapping[str, Any]) -> None:
         """Respond to an inquiry."""
         path = "/inquiries/" + quote(inquiry_id, safe="")
         body = {"id": inquiry_id, "response": response}
         self._json(self._call("PUT", path, READ_EXECUTION_SECONDS, json=body))
 
-    def action(self, ref):
+    def action(self, ref: str) -> Optional[Row]:
         """Return the metadata of the action `pack.action`, or None if it does not exist."""
         response = self._call("GET", "/actions/" + quote(ref, safe=""), TIMEOUT_SECONDS)
-        return None if response.status_code == 404 else self._json(response)
+        return None if response.status_code == 404 else _row(self._json(response))
 
-    def runner_parameters(self, runner):
+    def runner_parameters(self, runner: str) -> Optional[dict[str, Any]]:
         """Return {name: schema} of the parameters that a runner adds to its actions, or None if it
         does not exist, or the user may not see it.
         """
@@ -152,16 +177,14 @@ class Api:
         response = self._call("GET", path, TIMEOUT_SECONDS)
         if response.status_code in (403, 404):
             return None
-        parameters = self._json(response)
-        with _expected_form(StackStormError):
-            return parameters.get("runner_parameters") or {}
+        return _row(self._json(response)).get("runner_parameters") or {}
 
-    def start(self, action, parameters):
+    def start(self, action: str, parameters: Mapping[str, Any]) -> str:
         """Request an execution of `action`, such as `pack.action`, and return its id."""
         body = {"action": action, "parameters": parameters}
         return self._start("/executions", body, "starting %s" % action)
 
-    def re_run(self, execution_id, parameters):
+    def re_run(self, execution_id: str, parameters: Mapping[str, Any]) -> str:
         """Request an execution again, and return the id of the new one.
 
         :param parameters: in place of those that it had under these names; it keeps the others.
@@ -169,13 +192,19 @@ class Api:
         path = "/executions/%s/re_run" % quote(execution_id, safe="")
         return self._start(path, {"parameters": parameters}, "running %s again" % execution_id)
 
-    def _start(self, path, body, purpose):
+    def _start(self, path: str, body: Mapping[str, Any], purpose: str) -> str:
         execution = self._json(self._call("POST", path, READ_EXECUTION_SECONDS, json=body))
         if not isinstance(execution, dict) or not isinstance(execution.get("id"), str):
             raise StackStormError("StackStorm's API returned no execution ID when %s" % purpose)
-        return execution["id"]
+        return str(execution["id"])
 
-    def wait(self, execution_id, seconds, sleep=time.sleep, now=time.monotonic):
+    def wait(
+        self,
+        execution_id: str,
+        seconds: float,
+        sleep: Callable[[float], object] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> Row:
         """Wait for the end of an execution and return it: id, status (one of ENDED), result.
 
         :raises StackStormError: it has not ended within `seconds`; it is still running.
@@ -191,29 +220,31 @@ class Api:
                 )
             sleep(POLL_SECONDS)
 
-    def fire(self, trigger, payload):
+    def fire(self, trigger: str, payload: Mapping[str, Any]) -> None:
         """Dispatch a trigger instance; `payload` is a JSON object of ids, enums and numbers."""
         response = self._call(
             "POST", "/webhooks/st2", TIMEOUT_SECONDS, json={"trigger": trigger, "payload": payload}
         )
         self._json(response)
 
-    def get(self, name, decrypt=False):
+    def get(self, name: str, decrypt: bool = False) -> Optional[str]:
         params = {"decrypt": "true"} if decrypt else None
         response = self._key("GET", name, params=params)
         if response.status_code == 404:
             return None
         row = self._json(response, DatastoreUnavailable)
         with _expected_form(DatastoreUnavailable):
-            return row["value"]
+            value: Optional[str] = row["value"]
+        return value
 
-    def put(self, name, value, ttl=None):
-        body = {"name": name, "value": value}
+    def put(self, name: str, value: str, ttl: Optional[int] = None) -> Optional[str]:
+        body: dict[str, Any] = {"name": name, "value": value}
         if ttl is not None:
             body["ttl"] = int(ttl)
         self._json(self._key("PUT", name, json=body), DatastoreUnavailable)
+        return None
 
-    def list(self, prefix, limit=PAGE_SIZE, offset=0):
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
         # Without `sort` StackStorm does not guarantee an order, and a page might lack the newest.
         params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
         rows = self._json(
@@ -223,8 +254,8 @@ class Api:
         with _expected_form(DatastoreUnavailable):
             return [(row["name"], row["value"]) for row in rows]
 
-    def list_keys(self, prefix, limit=PAGE_SIZE, offset=0):
-        """Like `list`, without the values: [KeyInfo]."""
+    def list_keys(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Keys:
+        """Like `list`, without the values."""
         params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
         rows = self._json(
             self._call("GET", "/keys", self._key_seconds, DatastoreUnavailable, params=params),
@@ -239,7 +270,7 @@ class Api:
                 for row in rows
             ]
 
-    def delete(self, name):
+    def delete(self, name: str) -> bool:
         response = self._key("DELETE", name)
         if response.status_code == 404:
             return False
@@ -247,7 +278,7 @@ class Api:
             raise DatastoreUnavailable("StackStorm's datastore returned %d" % response.status_code)
         return True
 
-    def _key(self, method, name, **options):
+    def _key(self, method: str, name: str, **options: Any) -> "requests.Response":
         return self._call(
             method,
             "/keys/" + quote(name, safe=""),
@@ -256,7 +287,14 @@ class Api:
             **options,
         )
 
-    def _call(self, method, path, seconds, error_class=StackStormError, **options):
+    def _call(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        error_class: type[Exception] = StackStormError,
+        **options: Any,
+    ) -> "requests.Response":
         import requests
 
         try:
@@ -272,11 +310,12 @@ class Api:
             raise error_class(message) from error
 
     @staticmethod
-    def _json(response, error_class=StackStormError):
+    def _json(response: "requests.Response", error_class: type[Exception] = StackStormError) -> Any:
         if response.status_code >= 400:
             outcome = "denied access" if response.status_code in (401, 403) else "returned an error"
             error = error_class("StackStorm's API %s (%d)" % (outcome, response.status_code))
-            error.refused = True
+            if isinstance(error, StackStormError):
+                error.refused = True
             raise error
         try:
             return response.json()
@@ -297,6 +336,23 @@ def _expected_form(error_class: type[Exception]) -> Iterator[None]:
         raise error_class(message) from error
 
 
-def _created_at(key_id):
+def _row(value: Any) -> Row:
+    if not isinstance(value, dict):
+        raise _unexpected_form(value)
+    return value
+
+
+def _page(value: Any) -> Page:
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise _unexpected_form(value)
+    return value
+
+
+def _unexpected_form(value: Any) -> StackStormError:
+    message = "unexpected response from StackStorm's API (%s)" % type(value).__name__
+    return StackStormError(message)
+
+
+def _created_at(key_id: object) -> Optional[int]:
     """When the key with this MongoDB id was first written; None if the id does not contain it."""
     return int(key_id[:8], 16) if isinstance(key_id, str) and _OBJECT_ID.match(key_id) else None

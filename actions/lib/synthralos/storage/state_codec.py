@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import zlib
+from typing import Any
 
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
@@ -27,7 +28,7 @@ class CorruptState(ValueError):
     """Encoded text that does not contain the state it was made from. The message says why."""
 
 
-def canonical_json(field, value):
+def canonical_json(field: str, value: Any) -> str:
     """Return the canonical JSON of `value`.
 
     :raises InvalidInput: it is not a JSON value, or nested too deeply; the error names `field`.
@@ -44,12 +45,12 @@ def canonical_json(field, value):
         ) from error
 
 
-def checksum(text):
+def checksum(text: str) -> str:
     """Return the SHA-256, in hexadecimal, of canonical text."""
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def encode_state(field, content, compress=True):
+def encode_state(field: str, content: Any, compress: bool = True) -> str:
     """Return the encoded text of `content`; equal content has equal text.
 
     :raises InvalidInput: it is too large; the error names `field`.
@@ -66,7 +67,7 @@ def encode_state(field, content, compress=True):
     return text
 
 
-def decode_state(text, verify=True):
+def decode_state(text: str, verify: bool = True) -> Any:
     """Return the content of encoded text.
 
     :param verify: whether the checksum must match; otherwise damage may go unnoticed.
@@ -90,17 +91,17 @@ def decode_state(text, verify=True):
         raise CorruptState("it does not contain JSON") from error
 
 
-def _dumps(value):
+def _dumps(value: Any) -> str:
     return json.dumps(
         value, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":")
     )
 
 
-def _base64(data):
+def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _decompress(method, body):
+def _decompress(method: str, body: str) -> bytes:
     try:
         data = base64.b64decode(body, validate=True)
         if method == PLAIN:

@@ -5,9 +5,19 @@ foreign. Datastore calls: one per 100 keys, and one for each key that is deleted
 at its deadline, and reports how much remains.
 """
 
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Callable, Optional, TypedDict
+
 from synthralos.config.retention import format_duration
 from synthralos.core.timestamps import to_iso
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, require_available
+from synthralos.storage.datastore import (
+    PAGE_SIZE,
+    PREFIX,
+    BestEffortDatastore,
+    KeyInfo,
+    Keys,
+    require_available,
+)
 from synthralos.storage.keyspace import (
     GROUPS,
     KINDS,
@@ -16,7 +26,7 @@ from synthralos.storage.keyspace import (
     run_id_of_key,
     written_at,
 )
-from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.storage.stackstorm_api import Api, StackStormError
 
 # The statuses of an execution that has not ended.
 LIVE = (
@@ -26,14 +36,61 @@ LIVE = (
 MAX_ACTIVE_RUN_PAGES = 10
 
 
-def storage_usage(store, now, deadline, lifetimes):
-    """Count the stored keys: {kinds: {group: ...}, foreign, complete}; see `_group_stats`.
+class GroupStats(TypedDict):
+    """How much of one group is stored; times are in ISO 8601, None if unknown."""
+
+    keys: int
+    bytes: int
+    oldest: Optional[str]
+    newest: Optional[str]
+    next_expiry: Optional[str]
+    without_expiry: int
+
+
+class StorageUsage(TypedDict):
+    """How much is stored: by group, how many keys are foreign, whether all keys were counted."""
+
+    kinds: dict[str, GroupStats]
+    foreign: int
+    complete: bool
+
+
+class GroupCounts(TypedDict):
+    """The keys of one group that were looked at to be deleted; `bytes` are those that match."""
+
+    matched: int
+    bytes: int
+    deleted: int
+    kept_for_runs: int
+    of_unknown_age: int
+
+
+class Clearing(TypedDict):
+    """What was deleted: by group and in total; `left` are keys that match and were not deleted.
+
+    `complete` is whether all keys were looked at.
+    """
+
+    kinds: dict[str, GroupCounts]
+    deleted: int
+    left: int
+    complete: bool
+
+
+def storage_usage(
+    store: BestEffortDatastore,
+    now: Callable[[], float],
+    deadline: float,
+    lifetimes: Mapping[str, int],
+) -> StorageUsage:
+    """Count the stored keys.
 
     :param now: a callable that returns seconds since the epoch.
     :param deadline: when to stop, in seconds since the epoch.
     :param lifetimes: {group: seconds} of the configuration.
     """
-    groups, foreign, complete = {}, 0, True
+    groups: dict[str, list[KeyInfo]] = {}
+    foreign, complete = 0, True
     for keys in _iter_key_pages(store, PREFIX):
         for key in keys:
             kind = kind_of_key(key.name)
@@ -51,8 +108,7 @@ def storage_usage(store, now, deadline, lifetimes):
     return {"kinds": group_stats, "foreign": foreign, "complete": complete}
 
 
-def _group_stats(keys, now, lifetimes):
-    """{keys, bytes, oldest, newest (null if unknown), next_expiry, without_expiry}."""
+def _group_stats(keys: Keys, now: float, lifetimes: Mapping[str, int]) -> GroupStats:
     write_times = [
         timestamp
         for timestamp in (written_at(key, lifetimes) for key in keys)
@@ -72,30 +128,30 @@ def _group_stats(keys, now, lifetimes):
 
 
 def clear_storage(
-    store,
-    now,
-    deadline,
-    groups,
-    lifetimes,
-    min_age_seconds=None,
-    active_runs=None,
-    dry_run=True,
-):
+    store: BestEffortDatastore,
+    now: Callable[[], float],
+    deadline: float,
+    groups: Iterable[str],
+    lifetimes: Mapping[str, int],
+    min_age_seconds: Optional[int] = None,
+    active_runs: Optional[Collection[str]] = None,
+    dry_run: bool = True,
+) -> Clearing:
     """Delete the keys of `groups`, or with `dry_run` report which would be deleted.
 
     :param deadline: when to stop, in seconds since the epoch; half of the time is for looking.
     :param min_age_seconds: seconds since a key was last written, for it to be deleted; None for
         all.
     :param active_runs: the ids of running runs, whose keys are spared; None to spare none.
-    :returns: {kinds: {group: {matched, bytes, deleted, kept_for_runs, of_unknown_age}}, deleted,
-        left (matched, but not deleted), complete (whether all keys were looked at)}.
     """
     half_time = now() + (deadline - now()) / 2
-    counts = {
+    counts: dict[str, GroupCounts] = {
         group: {"matched": 0, "bytes": 0, "deleted": 0, "kept_for_runs": 0, "of_unknown_age": 0}
         for group in groups
     }
-    names, complete = [], True
+    # Each with its group.
+    names: list[tuple[str, str]] = []
+    complete = True
     for kind, key_kind in KINDS.items():
         if key_kind.group not in counts:
             continue
@@ -105,7 +161,7 @@ def clear_storage(
                 if kind_of_key(key.name) == kind and _select_key(
                     key, group_counts, now, min_age_seconds, active_runs, lifetimes
                 ):
-                    names.append(key.name)
+                    names.append((key.name, key_kind.group))
             complete = now() < half_time
             if not complete:
                 break
@@ -123,7 +179,14 @@ def clear_storage(
     }
 
 
-def _select_key(key, group_counts, now, min_age_seconds, active_runs, lifetimes):
+def _select_key(
+    key: KeyInfo,
+    group_counts: GroupCounts,
+    now: Callable[[], float],
+    min_age_seconds: Optional[int],
+    active_runs: Optional[Collection[str]],
+    lifetimes: Mapping[str, int],
+) -> bool:
     """Whether the key is to be deleted; counts it in `group_counts`."""
     if min_age_seconds is not None:
         timestamp = written_at(key, lifetimes)
@@ -140,26 +203,32 @@ def _select_key(key, group_counts, now, min_age_seconds, active_runs, lifetimes)
     return True
 
 
-def _delete(store, now, deadline, names, counts):
+def _delete(
+    store: BestEffortDatastore,
+    now: Callable[[], float],
+    deadline: float,
+    names: list[tuple[str, str]],
+    counts: dict[str, GroupCounts],
+) -> int:
     """Delete keys until the deadline. Return how many of `names` no longer exist."""
-    for index, name in enumerate(names):
+    for index, (name, group) in enumerate(names):
         if now() >= deadline:
             return index
         store.delete(name)
         if store.unavailable_reason:
             return index
-        counts[KINDS[kind_of_key(name)].group]["deleted"] += 1
+        counts[group]["deleted"] += 1
     return len(names)
 
 
-def active_run_ids(api):
+def active_run_ids(api: Optional[Api]) -> set[str]:
     """Return the ids of all executions that are still running, of any pack.
 
     :raises StackStormError: StackStorm does not list them, or there are too many to read.
     """
     if api is None:
         raise StackStormError("running executions cannot be listed without StackStorm's API")
-    run_ids = set()
+    run_ids: set[str] = set()
     for status in LIVE:
         for page in range(MAX_ACTIVE_RUN_PAGES + 1):
             if page == MAX_ACTIVE_RUN_PAGES:
@@ -171,7 +240,7 @@ def active_run_ids(api):
     return run_ids
 
 
-def clear_summary(result, dry_run, min_age_seconds):
+def clear_summary(result: Clearing, dry_run: bool, min_age_seconds: Optional[int]) -> str:
     """Return the `result` of `clear_storage` as a line of text."""
     age = "" if min_age_seconds is None else " older than %s" % format_duration(min_age_seconds)
     matched = result["deleted"] + result["left"]
@@ -186,7 +255,7 @@ def clear_summary(result, dry_run, min_age_seconds):
     return summary
 
 
-def _iter_key_pages(store, prefix):
+def _iter_key_pages(store: BestEffortDatastore, prefix: str) -> Iterator[Keys]:
     """Yield the keys with a prefix, one page after another."""
     offset = 0
     while True:

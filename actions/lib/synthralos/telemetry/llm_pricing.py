@@ -1,13 +1,53 @@
 """The cost of LLM calls, by the prices of the configuration."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Optional, TypedDict, Union
+
+if TYPE_CHECKING:
+    from synthralos.config.settings import Price, Settings
+
 TOKENS_PER_PRICE = 1_000_000
 
+# [provider, model, milliseconds, cause, input tokens, output tokens, cost]; tokens and cost are
+# null if they are unknown, as for a call that failed without an answer.
+CallRow = list[Union[str, int, float, None]]
 
-def call_cost(provider, model, usage, settings):
+
+class Tokens(TypedDict):
+    """The tokens of a call that have a price; a server may leave one out."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class TokenUsage(Tokens, total=False):
+    """The tokens of a call, as billed: those of reasoning and of caches are part of the others."""
+
+    total_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+
+
+class LlmCall(TypedDict):
+    """An LLM call that has ended.
+
+    `provider` and `model` are as the configuration names them; `cause` is null if it succeeded;
+    `usage` is null if it is unknown, as for a call that failed without an answer.
+    """
+
+    provider: str
+    model: str
+    seconds: float
+    cause: Optional[str]
+    usage: Optional[TokenUsage]
+
+
+def call_cost(
+    provider: str, model: str, usage: Tokens, settings: "Settings"
+) -> Optional[float]:
     """Return the cost of a call in `settings.currency`, or None if the model has no price.
 
     :param provider, model: as the configuration names them.
-    :param usage: {input_tokens, output_tokens}, as llm_calls.complete returns it.
     """
     price = model_price(provider, model, settings)
     if price is None:
@@ -16,14 +56,9 @@ def call_cost(provider, model, usage, settings):
     return (read * price.input + written * price.output) / TOKENS_PER_PRICE
 
 
-def price_calls(calls, settings):
-    """Return a row for each LLM call.
-
-    :param calls: as calls.http.Client.llm_calls holds them.
-    :returns: [[provider, model, milliseconds, cause, input tokens, output tokens, cost]]; tokens
-        and cost are null if they are unknown, as for a call that failed without an answer.
-    """
-    rows = []
+def price_calls(calls: Iterable[LlmCall], settings: "Settings") -> list[CallRow]:
+    """Return a row for each LLM call."""
+    rows: list[CallRow] = []
     for call in calls:
         usage, price = call["usage"], None
         if usage is not None:
@@ -36,7 +71,7 @@ def price_calls(calls, settings):
     return rows
 
 
-def model_price(provider, model, settings):
+def model_price(provider: str, model: str, settings: "Settings") -> "Optional[Price]":
     """Return the settings.Price of a model, or None."""
     for candidate in settings.providers:
         if candidate.name == provider:

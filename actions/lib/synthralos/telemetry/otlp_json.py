@@ -6,8 +6,11 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 """
 
 import re
+from collections.abc import Mapping
+from typing import Optional, TypedDict
 
 from synthralos.core.identifiers import is_safe_word
+from synthralos.telemetry.tracing import AttributeValue, Span, Tracer
 
 _KINDS = {"internal": 1, "client": 3}
 _ERROR = 2
@@ -15,7 +18,30 @@ MAX_NAME_CHARS = 200
 _UNFIT_IN_NAME = re.compile(r"[^A-Za-z0-9._:/@+ -]+")
 
 
-def request(tracer, service_name):
+class AnyValue(TypedDict, total=False):
+    """The value of an attribute: exactly one of these. 64-bit numbers are text in JSON."""
+
+    boolValue: bool
+    intValue: str
+    doubleValue: float
+    stringValue: str
+    arrayValue: "ArrayValue"
+
+
+class ArrayValue(TypedDict):
+    """The values of a list."""
+
+    values: list[AnyValue]
+
+
+class KeyValue(TypedDict):
+    """An attribute."""
+
+    key: str
+    value: AnyValue
+
+
+def request(tracer: Tracer, service_name: str) -> dict[str, object]:
     """Return an ExportTraceServiceRequest with the tracer's spans, as a JSON value."""
     trace_id = tracer.context.trace_id
     spans = [_span(trace_id, span, tracer.context.state) for span in tracer.spans]
@@ -29,11 +55,11 @@ def request(tracer, service_name):
     }
 
 
-def _span(trace_id, span, state):
+def _span(trace_id: str, span: Span, state: Optional[str]) -> dict[str, object]:
     attributes = dict(span.attributes)
     if span.error:
         attributes["error.type"] = span.error
-    encoded = {
+    encoded: dict[str, object] = {
         "traceId": trace_id,
         "spanId": span.span_id,
         "name": _UNFIT_IN_NAME.sub("_", span.name)[:MAX_NAME_CHARS],
@@ -51,13 +77,13 @@ def _span(trace_id, span, state):
     return encoded
 
 
-def _nanoseconds(seconds):
+def _nanoseconds(seconds: float) -> str:
     return "%d" % (round(seconds * 1_000_000) * 1000)
 
 
-def _attributes(attributes):
+def _attributes(attributes: Mapping[str, AttributeValue]) -> list[KeyValue]:
     """Encode attributes; text that is not a name could be a caller's, and is left out."""
-    encoded_attributes = []
+    encoded_attributes: list[KeyValue] = []
     for name, value in attributes.items():
         encoded = _value(value)
         if encoded is not None:
@@ -65,7 +91,7 @@ def _attributes(attributes):
     return encoded_attributes
 
 
-def _value(value):
+def _value(value: AttributeValue) -> Optional[AnyValue]:
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):

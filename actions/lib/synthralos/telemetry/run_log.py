@@ -9,14 +9,18 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_safe_word
 from synthralos.core.timestamps import to_iso
 
 TEXT, JSON = FORMATS = ("text", "json")
+
+# None is left out.
+Fact = Union[str, int, float, bool, None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class LogConfig:
     file: Optional[str] = None
 
     @classmethod
-    def from_config(cls, entry):
+    def from_config(cls, entry: Mapping[str, Any]) -> "LogConfig":
         """Read the entry `logs` of the configuration.
 
         :raises InvalidInput: an entry is not valid; names it.
@@ -53,10 +57,10 @@ class _LogOutput:
     logs: LogConfig
     redact: Callable[[str], str]
     now: Callable[[], float]
-    about: dict
+    about: dict[str, Fact]
 
 
-def _default_output():
+def _default_output() -> _LogOutput:
     return _LogOutput(LogConfig(), lambda text: text, time.time, {})
 
 
@@ -64,10 +68,14 @@ _sink = _default_output()
 
 
 @contextlib.contextmanager
-def output_to(logs=None, redact=None, now=time.time):
+def output_to(
+    logs: Optional[LogConfig] = None,
+    redact: Optional[Callable[[str], str]] = None,
+    now: Callable[[], float] = time.time,
+) -> Iterator[None]:
     """Write the lines of the block as `logs` configures.
 
-    :param redact: a callable (text) -> text without secrets; now: the clock of the JSON lines.
+    :param redact: (text) -> text without secrets; now: the clock of the JSON lines.
     """
     global _sink
     previous = _sink
@@ -78,30 +86,33 @@ def output_to(logs=None, redact=None, now=time.time):
         _sink = previous
 
 
-def configure(logs):
+def configure(logs: LogConfig) -> None:
     """Write as `logs` configures from now on, until the block of `output_to` ends."""
     _sink.logs = logs
 
 
-def bind(**facts):
+def bind(**facts: Fact) -> None:
     """Add `run` and `agent` to every further line, until the block of `output_to` ends."""
     _sink.about.update(facts)
 
 
-def emit(event, **facts):
+def emit(event: str, **facts: Fact) -> None:
     """Write the event at once, without the facts that are None.
 
     Facts are numbers, enums and names; any other text is shown as `(text)`.
     """
-    facts = {key: _format_value(value) for key, value in dict(facts, **_sink.about).items()
-             if value is not None}
+    printable = {
+        key: _format_value(value)
+        for key, value in dict(facts, **_sink.about).items()
+        if value is not None
+    }
     if _sink.logs.format == JSON or _sink.logs.file:
         timestamp = to_iso(_sink.now(), milliseconds=True)
-        encoded = _sink.redact(json.dumps(dict(time=timestamp, event=event, **facts)))
+        encoded = _sink.redact(json.dumps(dict(time=timestamp, event=event, **printable)))
     if _sink.logs.format == JSON:
         text = encoded
     else:
-        text = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in facts.items()]))
+        text = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in printable.items()]))
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
     if _sink.logs.file:
@@ -121,7 +132,7 @@ def write_traceback(redact: Optional[Callable[[str], str]] = None) -> None:
     sys.stderr.flush()
 
 
-def _append(file, text):
+def _append(file: str, text: str) -> None:
     try:
         # One write each: lines of processes that append at once do not mix.
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
@@ -134,7 +145,7 @@ def _append(file, text):
         sys.stderr.write("logs.file cannot be written: %s\n" % type(error).__name__)
 
 
-def _format_value(value):
+def _format_value(value: Fact) -> Fact:
     if isinstance(value, float):
         return round(value, 2)
     if isinstance(value, str) and not is_safe_word(value):

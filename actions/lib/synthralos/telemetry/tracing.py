@@ -9,8 +9,9 @@ import contextlib
 import contextvars
 import itertools
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Callable, Optional, Union
 
 from synthralos.telemetry import trace_context
 from synthralos.telemetry.trace_context import TraceContext
@@ -19,9 +20,9 @@ INTERNAL, CLIENT = "internal", "client"
 # Of one action: a round calls at most some dozens of targets, a step some dozens of models.
 MAX_SPANS = 500
 
-_tracer = contextvars.ContextVar("synthralos_tracer", default=None)
-_current = contextvars.ContextVar("synthralos_span", default=None)
-_facts = contextvars.ContextVar("synthralos_span_facts", default=None)
+# None is left out.
+AttributeValue = Union[str, bool, int, float, Sequence[Optional[str]], None]
+Attributes = Mapping[str, AttributeValue]
 
 
 @dataclass
@@ -30,7 +31,6 @@ class Span:
 
     :ivar began, ended: seconds since the epoch.
     :ivar error: the kind of failure that ended it, or None.
-    :ivar attributes: name to text, number, boolean, or a list of texts; None is left out.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Span:
     parent_id: Optional[str]
     kind: str = INTERNAL
     began: float = 0.0
-    ended: Optional[float] = None
-    attributes: dict = field(default_factory=dict)
+    ended: float = 0.0
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
     error: Optional[str] = None
 
-    def set(self, attributes):
+    def set(self, attributes: Attributes) -> None:
         self.attributes.update(attributes)
 
-    def fail(self, kind):
+    def fail(self, kind: Optional[str]) -> None:
         """Mark the span as failed; `kind` becomes its `error.type`."""
         self.error = kind or "error"
 
@@ -58,30 +58,40 @@ class Tracer:
     :param now: a callable that returns seconds since the epoch.
     """
 
-    def __init__(self, name, execution_id, now, monotonic=time.monotonic):
+    def __init__(
+        self,
+        name: str,
+        execution_id: str,
+        now: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.execution_id, self.run, self.recording = execution_id, execution_id, False
-        self.spans, self.dropped_spans = [], 0
-        self._now, self._monotonic = now, monotonic
+        self.spans: list[Span] = []
+        self.dropped_spans = 0
+        self._monotonic = monotonic
         self._started_at, self._monotonic_start = now(), monotonic()
-        self._context, self._joined, self._sample_ratio = None, False, 1.0
-        self._workflow, self._started, self._run_attributes = None, None, {}
+        self._context: Optional[TraceContext] = None
+        self._joined, self._sample_ratio = False, 1.0
+        self._workflow: Optional[str] = None
+        self._started: Optional[float] = None
+        self._run_attributes: dict[str, AttributeValue] = {}
         self._numbers = itertools.count()
         self.action = Span(
             name, trace_context.span_id(execution_id, "action"), None, began=self._started_at
         )
 
-    def configure(self, sample_ratio):
+    def configure(self, sample_ratio: float) -> None:
         """Records from now on, if the trace is among the `sample_ratio` that is."""
         self.recording, self._sample_ratio = True, sample_ratio
 
     @property
-    def context(self):
+    def context(self) -> TraceContext:
         if self._context is None:
             self._context = TraceContext.of_run(self.run)
         return self._context
 
     @property
-    def sampled(self):
+    def sampled(self) -> bool:
         caller_decision = self.context.sampled
         return (
             trace_context.sampled(self.context.trace_id, self._sample_ratio)
@@ -89,10 +99,18 @@ class Tracer:
             else caller_decision
         )
 
-    def join(self, run, carrier=None, workflow=None, started=None, attributes=None):
+    def join(
+        self,
+        run: str,
+        carrier: object = None,
+        workflow: Optional[str] = None,
+        started: Optional[float] = None,
+        attributes: Optional[Attributes] = None,
+    ) -> None:
         """Make the action part of `run`.
 
-        :param carrier: {traceparent, tracestate} that the caller of the run passed, or None.
+        :param carrier: {traceparent, tracestate} that the caller of the run passed; ignored if it
+            is anything else.
         :param started: when the run started, in seconds since the epoch.
         :param attributes: of the run's span and the action's.
         """
@@ -103,37 +121,43 @@ class Tracer:
         caller_context = TraceContext.parsed(carrier.get("traceparent"), carrier.get("tracestate"))
         self._context = caller_context or TraceContext.of_run(run)
 
-    def now(self):
+    def now(self) -> float:
         """Return seconds since the epoch, by a clock that never goes back within the action."""
         return self._started_at + self._monotonic() - self._monotonic_start
 
-    def begin(self, name, kind, attributes):
+    def begin(self, name: str, kind: str, attributes: dict[str, AttributeValue]) -> Span:
         parent_span = _current.get()
         span_id = trace_context.span_id(self.execution_id, next(self._numbers))
         parent_id = parent_span.span_id if parent_span is not None else self.action.span_id
         return Span(name, span_id, parent_id, kind, self.now(), attributes=attributes)
 
-    def end(self, span):
+    def end(self, span: Span) -> None:
         span.ended = self.now()
         if len(self.spans) < MAX_SPANS:
             self.spans.append(span)
         else:
             self.dropped_spans += 1
 
-    def headers(self, span):
+    def headers(self, span: Span) -> dict[str, str]:
         """Return the headers that propagate the trace with a call under `span`."""
         if self.recording:
             return self.context.headers(span.span_id, self.sampled)
         # Without spans of its own, it passes on the caller's context.
         return self.context.headers() if self.context.parent_id else {}
 
-    def propagation_headers(self):
+    def propagation_headers(self) -> Optional[dict[str, str]]:
         """Return {traceparent, tracestate} for a run that this action starts, or None if it is
         not recording and its caller passed none.
         """
         return self.headers(self.action) or None
 
-    def finish(self, error, attributes, ended=False, run_error=None):
+    def finish(
+        self,
+        error: Optional[str],
+        attributes: Attributes,
+        ended: bool = False,
+        run_error: Optional[str] = None,
+    ) -> None:
         """End the action's span, and the run's if the run ends with it.
 
         :param error: the kind of failure that ended the action, or None.
@@ -142,7 +166,10 @@ class Tracer:
         :param run_error: the kind of failure that ended the run, or None.
         """
         ended_at, is_own_run = self.now(), self.run == self.execution_id
-        facts = {"synthralos.run": self.run, "synthralos.workflow": self._workflow}
+        facts: dict[str, AttributeValue] = {
+            "synthralos.run": self.run,
+            "synthralos.workflow": self._workflow,
+        }
         facts.update(self._run_attributes, **attributes)
         root = Span(
             self._workflow or self.action.name,
@@ -163,13 +190,24 @@ class Tracer:
         if ended and not is_own_run:
             self.spans.append(root)
 
-    def worth_sending(self):
+    def worth_sending(self) -> bool:
         """Return whether there is anything to see: a task of a run, or a call that was made."""
         return self.recording and self.sampled and (self._joined or len(self.spans) > 1)
 
 
+_tracer: "contextvars.ContextVar[Optional[Tracer]]" = contextvars.ContextVar(
+    "synthralos_tracer", default=None
+)
+_current: "contextvars.ContextVar[Optional[Span]]" = contextvars.ContextVar(
+    "synthralos_span", default=None
+)
+_facts: "contextvars.ContextVar[Optional[Attributes]]" = contextvars.ContextVar(
+    "synthralos_span_facts", default=None
+)
+
+
 @contextlib.contextmanager
-def use_tracer(tracer):
+def use_tracer(tracer: Tracer) -> Iterator[Tracer]:
     """Make `tracer` current in the block."""
     current, token = _tracer.set(tracer), _current.set(None)
     try:
@@ -180,7 +218,9 @@ def use_tracer(tracer):
 
 
 @contextlib.contextmanager
-def span(name, attributes=None, kind=INTERNAL):
+def span(
+    name: str, attributes: Optional[Attributes] = None, kind: str = INTERNAL
+) -> Iterator[Span]:
     """Open a span around the block, under the one that is open, and yield it.
 
     An exception that leaves the block marks it as failed: by the cause of a CallError, else by the
@@ -203,7 +243,7 @@ def span(name, attributes=None, kind=INTERNAL):
 
 
 @contextlib.contextmanager
-def span_attributes(**attributes):
+def span_attributes(**attributes: AttributeValue) -> Iterator[None]:
     """Add `synthralos.<name>` to every span that begins in the block; None is left out."""
     named = {"synthralos." + name: value for name, value in attributes.items() if value is not None}
     token = _facts.set(dict(_facts.get() or {}, **named))
@@ -213,14 +253,14 @@ def span_attributes(**attributes):
         _facts.reset(token)
 
 
-def set_attributes(attributes):
+def set_attributes(attributes: Attributes) -> None:
     """Add to the open span, if there is one."""
     opened = _current.get()
     if opened is not None:
         opened.set(attributes)
 
 
-def headers():
+def headers() -> dict[str, str]:
     """Return the headers that propagate the trace with an HTTP call; {} outside a call's span."""
     tracer, opened = _tracer.get(), _current.get()
     if tracer is None or opened is None or opened.kind != CLIENT:
@@ -228,26 +268,32 @@ def headers():
     return tracer.headers(opened)
 
 
-def configure(sample_ratio):
+def configure(sample_ratio: float) -> None:
     """Make the current tracer record `sample_ratio` of the traces, 0 to 1."""
     tracer = _tracer.get()
     if tracer is not None:
         tracer.configure(sample_ratio)
 
 
-def join_run(run, carrier=None, workflow=None, started=None, attributes=None):
+def join_run(
+    run: str,
+    carrier: object = None,
+    workflow: Optional[str] = None,
+    started: Optional[float] = None,
+    attributes: Optional[Attributes] = None,
+) -> None:
     """Make the current action part of `run`; see Tracer.join."""
     tracer = _tracer.get()
     if tracer is not None:
         tracer.join(run, carrier, workflow, started, attributes)
 
 
-def propagation_headers():
+def propagation_headers() -> Optional[dict[str, str]]:
     """Return the trace context for the case of another run: {traceparent ...}, or None."""
     tracer = _tracer.get()
     return tracer.propagation_headers() if tracer is not None else None
 
 
-def _kind_of(error):
+def _kind_of(error: Exception) -> str:
     failure = getattr(error, "failure", None)
     return getattr(failure, "cause", None) or type(error).__name__

@@ -12,6 +12,7 @@ from synthralos.calls.llm_wires.chat_messages import ToolCall
 from synthralos.core import bounded_json, error_names, evidence, failures
 from synthralos.core.failures import Failure
 from synthralos.core.lazy_pattern import LazyPattern
+from synthralos.telemetry.llm_pricing import TokenUsage
 
 # What a name of an error means where it is the reason for which an answer ended.
 _CAUSE_OF_FINISH = {
@@ -66,19 +67,19 @@ class Usage:
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> TokenUsage:
         """Return the usage as a JSON value; reasoning and cached tokens only where there are any.
         """
-        tokens = {
+        tokens: TokenUsage = {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "total_tokens": self.total_tokens,
         }
-        more = {
-            "reasoning_tokens": self.reasoning_tokens,
-            "cached_tokens": self.cached_tokens,
-        }
-        return dict(tokens, **{name: count for name, count in more.items() if count})
+        if self.reasoning_tokens:
+            tokens["reasoning_tokens"] = self.reasoning_tokens
+        if self.cached_tokens:
+            tokens["cached_tokens"] = self.cached_tokens
+        return tokens
 
 
 @dataclass
