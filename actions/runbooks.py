@@ -1,5 +1,6 @@
-from synthralos.automation import runbook_explanation
+from synthralos.automation import label_text, runbook_explanation
 from synthralos.automation.config import AutomationConfig
+from synthralos.core.errors import InvalidInput
 from synthralos.core.plurals import count_noun
 from synthralos.runtime import run_parameters
 from synthralos_action import ResourceAction
@@ -20,21 +21,31 @@ class Runbooks(ResourceAction):
         )
         result = {"summary": count_noun(len(problems), "problem"), "problems": problems}
         if problems:
-            first = "%(runbook)s/%(step)s: %(field)s %(reason)s" % problems[0]
+            first = runbook_explanation.describe_problem(problems[0])
             hint = problems[0]["hint"]
             result["error"] = {"cause": "configuration", "message": first, "hint": hint}
         return not problems, result
 
     def _explain(self, env, parameters):
         inputs, _ = self.execution(env, parameters)
-        alert = run_parameters.require_object("alert", inputs.get("alert"))
+        alert = _alert(inputs.get("labels"), inputs.get("alert"))
         config = AutomationConfig.from_config(env.settings.automation)
         result = runbook_explanation.explain(env, config, alert, inputs["source"])
         texts = [
             "%s of %s: %s" % (
                 item["alertname"], item["subject"],
-                item["problem"] or item["runbook"] or item["verdict"],
+                item["problem"] or "runbook %(runbook)s, mode %(mode)s" % item,
             )
             for item in result["alerts"]
         ]
         return dict({"summary": "; ".join(texts)}, **result)
+
+
+def _alert(labels, alert):
+    if bool(labels) == bool(alert):
+        reason = "must not be combined with labels" if alert else "is missing"
+        raise InvalidInput("alert", None, reason, "Set exactly one of alert and labels")
+    if alert:
+        return run_parameters.require_object("alert", alert)
+    text = run_parameters.require_text("labels", labels)
+    return {"labels": label_text.parse_labels("labels", text)}

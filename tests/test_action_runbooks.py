@@ -101,6 +101,7 @@ class RunbookValidateTest(_Runbooks):
         self.assertFalse(succeeded)
         [problem] = result["problems"]
         self.assertEqual((problem["step"], problem["field"]), (step, field))
+        self.assertIn(problem["value"] or "", result["error"]["message"])
         self.assertIn(reason, problem["reason"])
         self.assertTrue(problem["hint"])
         self.assertIn(field, result["error"]["message"])
@@ -139,6 +140,43 @@ class RunbookValidateTest(_Runbooks):
     def test_a_check_without_a_prometheus(self):
         self.config["infrastructure"]["prometheus"] = {}
         self.assertProblem("clean", "check", "needs a Prometheus")
+
+    def test_the_message_says_all(self):
+        del self.actions["acme.clean"]
+        _, result = self.run_action()
+        self.assertEqual(
+            result["error"]["message"], "disk_full/clean: action 'acme.clean' does not exist")
+        self.assertEqual(result["error"]["hint"], "Install its pack: st2 pack install acme")
+
+    def test_a_label_is_described(self):
+        self.actions["acme.clean"]["parameters"]["mount"] = {"type": "array"}
+        _, result = self.run_action()
+        self.assertEqual(
+            result["problems"][0]["value"], "'label mountpoint that matches /[a-z]{1,20}'")
+
+    def test_every_invalid_runbook_is_named(self):
+        clean, down = json.loads(json.dumps(RUNBOOKS))
+        clean["steps"][0]["check"] = "up"
+        down["steps"][0]["action"] = "acme.absent"
+        self.config["infrastructure"]["runbooks"] = [clean, down, {"match": {"alertname": "C"}}]
+        succeeded, result = self.run_action()
+        self.assertFalse(succeeded)
+        path = "infrastructure.runbooks"
+        self.assertEqual(
+            [(entry["runbook"], entry["step"], entry["field"], entry["value"])
+             for entry in result["problems"]],
+            [("disk_full", "clean", path + "[0].steps[0].check", "'up'"),
+             ("down", "step1", path + "[1].steps[0].action", "'acme.absent'"),
+             (path + "[2]", "", path + "[2].steps", None)],
+        )
+        self.assertEqual(
+            result["error"]["message"],
+            "disk_full/clean: infrastructure.runbooks[0].steps[0].check 'up' has a sample for what "
+            "is not healthy, too")
+
+    def test_another_invalid_entry_is_named(self):
+        self.config["infrastructure"].update(settle_seconds=-1, runbooks=[{}])
+        self.assertRefused("infrastructure.settle_seconds", self.run_action(), "0 to 3600")
 
     def test_one_of_them(self):
         self.actions.clear()
@@ -200,6 +238,51 @@ class RunbookExplainTest(_Runbooks):
         explanation = self.explain({"alertname": "Watchdog", "severity": "none"})
         self.assertEqual(explanation["verdict"], "not_a_failure")
         self.assertTrue(explanation["reason"])
+        self.assertEqual(
+            (explanation["runbook"], explanation["steps"], explanation["others"]), (None, [], []))
+        self.assertEqual(
+            explanation["problem"], "no run is started: " + explanation["reason"])
+
+    def test_what_is_resolved_starts_nothing(self):
+        explanation = self.explain(status="resolved")
+        self.assertEqual(explanation["problem"], "nothing is started: it is resolved")
+        self.assertEqual(explanation["runbook"], "disk_full")
+
+    def test_a_crew_that_is_an_action_is_shown_with_its_node(self):
+        crew = {"name": "robot", "action": "acme.restart", "parameters": {"hard": True}}
+        runbook = dict(RUNBOOKS[1], steps=[{"name": "robot", "crew": "robot"}])
+        self.config["infrastructure"].update(crews=[crew], runbooks=[runbook])
+        explanation = self.explain({"alertname": "NodeDown"})
+        self.assertIsNone(explanation["problem"])
+        self.assertEqual(explanation["steps"], [{
+            "name": "robot", "crew": "robot", "action": "acme.restart", "approval": "required",
+            "parameters": {"hard": True, "node": "web-1"}}])
+        explanation = self.explain({"alertname": "NodeDown", "instance": "evil"})
+        self.assertTrue(explanation["problem"].startswith("step robot is not started: robot.crew"))
+        self.assertIn("'evil'", explanation["problem"])
+
+    def test_labels_as_text(self):
+        for text in ("DiskFull severity=critical instance=web-1:9100 mountpoint=/data",
+                     "DiskFull severity:critical instance:web-1:9100 mountpoint:/data",
+                     '{alertname="DiskFull", severity="critical", instance="web-1:9100", '
+                     'mountpoint="/data"}'):
+            with self.subTest(text=text):
+                succeeded, result = self.run_action(labels=text)
+                self.assertTrue(succeeded)
+                [explanation] = result["alerts"]
+                self.assertEqual(explanation["steps"][0]["parameters"]["mount"], "/data")
+
+    def test_what_are_no_labels_is_refused(self):
+        for text in HOSTILE[:8] + ["a b c", "a=", "x=y, =z", 'a="b"c', 'a="b']:
+            with self.subTest(text=text):
+                succeeded, result = self.run_action(labels=text)
+                self.assertFalse(succeeded)
+                self.assertEqual(result["error"]["field"], "labels")
+
+    def test_either_labels_or_an_alert(self):
+        self.assertRefused("alert", self.run_action(), "one of alert and labels")
+        outcome = self.run_action(labels="A", alert={"labels": LABELS})
+        self.assertRefused("alert", outcome, "one of alert and labels")
 
     def test_an_agent_is_recovered(self):
         explanation = self.explain({"agent_id": "trainer_01"})
@@ -215,7 +298,8 @@ class RunbookExplainTest(_Runbooks):
         _, result = self.run_action(alert={"version": "4", "alerts": alerts})
         mounts = [item["steps"][0]["parameters"]["mount"] for item in result["alerts"]]
         self.assertEqual(mounts, ["/data", "/var"])
-        self.assertEqual(result["summary"], "; ".join(["DiskFull of web-1:9100: disk_full"] * 2))
+        text = "DiskFull of web-1:9100: runbook disk_full, mode observe"
+        self.assertEqual(result["summary"], "; ".join([text] * 2))
 
     def test_it_records_nothing(self):
         self.explain({"cluster": "eu"})
@@ -224,7 +308,7 @@ class RunbookExplainTest(_Runbooks):
         self.assertEqual(self.datastore.rows, {})
 
     def test_what_is_no_alert_is_refused(self):
-        for alert in ({}, {"labels": 7}, {"alerts": []}):
+        for alert in ({"x": 1}, {"labels": 7}, {"alerts": []}):
             with self.subTest(alert=alert):
                 succeeded, result = self.run_action(alert=alert)
                 self.assertFalse(succeeded)

@@ -127,7 +127,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return 200, self.local.execution(rest)
 
     def _delete_executions(self, rest, query, body):
-        self.local.stop(self.local.live(rest))
+        self.local.cancel(self.local.live(rest))
         return 200, self.local.execution(rest)
 
     def _get_keys(self, rest, query, body):

@@ -17,6 +17,8 @@ class Execution:
         self.id = new_id()
         self.output = []
         self.canceled = threading.Event()
+        # Set when an inquiry need not wait any longer.
+        self.settled = threading.Event()
         self.run = None
         # The final status that was set from outside, as by PUT /executions/<id>.
         self.ended_as = None
@@ -81,6 +83,15 @@ class Execution:
                 document["elapsed_seconds"] = round(now - self._started, 6)
             self._store.save_execution(document, self._started)
             return changed
+
+    def answer(self, response):
+        """Record the answer to an inquiry: whoever answers finds it succeeded, as on StackStorm."""
+        self.set_status("succeeded", dict(self.result, response=response))
+        self.settled.set()
+
+    def cancel(self):
+        self.canceled.set()
+        self.settled.set()
 
     def set_delay(self, seconds):
         self._document["delay"] = seconds * 1000

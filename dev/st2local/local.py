@@ -305,7 +305,9 @@ class St2Local:
         self.progress.asking(execution)
         on_change("pending")
         while True:
-            if execution.canceled.wait(POLL_SECONDS):
+            # Another process may answer, too.
+            execution.settled.wait(POLL_SECONDS)
+            if execution.canceled.is_set():
                 if execution.ended_as is not None:
                     resume_parent()
                 return "canceled", result
@@ -333,6 +335,9 @@ class St2Local:
                           % (execution_id, error)) from None
         if not self.store.respond(execution_id, response):
             raise InvalidInput('Inquiry "%s" has already been responded to.' % execution_id)
+        execution = self._live.get(execution_id)
+        if execution is not None:
+            execution.answer(response)
 
     def set_status(self, execution_id, status):
         """End a live execution with `status`, abandoned or timeout, whatever it is doing.
@@ -353,9 +358,15 @@ class St2Local:
         if isinstance(execution.run, python_runner.Job):
             execution.run.kill()
 
+    def cancel(self, execution):
+        """Cancel a live execution that no workflow requested: a single action is killed."""
+        self.stop(execution)
+        if isinstance(execution.run, python_runner.Job) and not execution.context.get("parent"):
+            execution.run.kill()
+
     def stop(self, execution):
         """Cancel a live execution."""
-        execution.canceled.set()
+        execution.cancel()
         if execution.run is not None and hasattr(execution.run, "cancel"):
             execution.run.cancel()
 
@@ -428,9 +439,7 @@ class Handle:
 
     def cancel(self):
         """Cancel the run. A workflow's running actions end by themselves; an action is killed."""
-        self._local.stop(self._execution)
-        if isinstance(self._execution.run, python_runner.Job):
-            self._execution.run.kill()
+        self._local.cancel(self._execution)
 
     def pause(self):
         """Pause the workflow.

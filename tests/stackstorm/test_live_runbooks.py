@@ -9,6 +9,7 @@ import time
 
 import pytest
 from fixtures.waiting import LIVE_PATIENCE_SECONDS, limit_under_test, until
+from live_host import ASSIGNMENT, kill, processes
 from test_live_automation import alertmanager, enabled, post
 
 STARTS = "2026-11-29T01:00:00Z"
@@ -206,6 +207,33 @@ def test_a_run_that_was_cancelled_locks_nobody_out(st2, box, configure, node):
     assert st2.wait(first["run"])["status"] == "canceled"
     status, output = repair_of(st2, second)
     assert (status, output["outcome"]) == ("succeeded", "repairs_assigned"), output
+
+
+def test_the_action_of_a_run_that_was_killed_is_waited_for(st2, box, configure, node, since):
+    """It goes on without the run, on the same node."""
+    def act(alertname, command):
+        return runbook({
+            "name": "act", "action": "core.local", "approval": "none", "seconds": 300,
+            "parameters": {"cmd": "%s; echo %s" % (command, node), "timeout": 300},
+        }, alertname=alertname)
+
+    def acted(command):
+        return [row for row in executions(st2, "core.local", since)
+                if row["parameters"]["cmd"] == "%s; echo %s" % (command, node)]
+
+    configure(node, act("DiskFull", "sleep 120"), act("NodeDown", "true"))
+    [first] = receive(st2, alert(node))
+    until(lambda: any(row["status"] == "running" for row in acted("sleep 120")), "it acts",
+          LIVE_PATIENCE_SECONDS)
+    if not kill(processes(ASSIGNMENT)):
+        pytest.skip("StackStorm's processes are not on this machine")
+    assert st2.wait(first["run"])["status"] == "failed"
+    [second] = receive(st2, alert(node, "NodeDown"))
+    status, output = repair_of(st2, second)
+    assert (status, output["outcome"]) == ("succeeded", "repairs_assigned"), output
+    assert "waiting_for_run" in [entry["action"] for entry in output["step_history"]]
+    [earlier], [later] = acted("sleep 120"), acted("true")
+    assert later["start_timestamp"] >= earlier["end_timestamp"]
 
 
 def test_runbooks_are_validated_against_the_actions_of_stackstorm(st2, box, configure, node):

@@ -6,7 +6,12 @@ import yaml
 
 from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import topology
-from synthralos.infrastructure.config import InfrastructureConfig, load_config
+from synthralos.infrastructure.config import (
+    InfrastructureConfig,
+    load_config,
+    load_config_or_default,
+)
+from synthralos.infrastructure.runbooks import find_runbook
 
 from .infrastructure import INFRASTRUCTURE
 
@@ -17,6 +22,11 @@ CREW = {"name": "a", "channels": ["mail"]}
 
 def crews(*entries, **more):
     return dict({"crews": list(entries)}, **more)
+
+
+def robot(**more):
+    """The configuration with a crew that is an action."""
+    return crews(dict({"name": "a", "action": "x.y"}, **more), allowed_actions=["x.y"])
 
 
 def defaults(spec):
@@ -88,6 +98,9 @@ def test_the_example_is_understood():
     (crews(dict(CREW, capacity=True)), "infrastructure.crews[0].capacity"),
     (crews(dict(CREW, seconds="x")), "infrastructure.crews[0].seconds"),
     (crews(dict(CREW, zone="{{ x }}")), "infrastructure.crews[0].zone"),
+    (robot(node_parameter="cmd"), "infrastructure.crews[0].node_parameter"),
+    (robot(node_parameter="extra_args"), "infrastructure.crews[0].node_parameter"),
+    (robot(parameters={"note": "restart {{ node }}"}), "infrastructure.crews[0].node_parameter"),
 ])
 def test_a_wrong_entry_is_named(entry, field):
     with pytest.raises(InvalidInput) as refused:
@@ -105,3 +118,40 @@ def test_its_secrets_are_masked(make_env):
     env = make_env({"infrastructure": dict(INFRASTRUCTURE, prometheus=prometheus)})
     load_config(env)
     assert env.redactor.redact_text("very-secret as-secret") == "******** ********"
+
+
+class TestInvalidConfig:
+    """What receives an alert goes on with what can be read."""
+
+    RUNBOOKS = [
+        {"name": "a", "match": {"alertname": "A"}, "mode": "act", "steps": [{"action": "x.z"}]},
+        {"name": "b", "match": {"alertname": "B"}, "mode": "acct", "steps": []},
+        {"name": "c", "match": {"alertname": {"pattern": "("}}, "steps": [{"action": "x.y"}]},
+        {"name": "no name", "match": {"alertname": "D"}}, {"name": "e", "match": []}, 7,
+        {"name": "f", "match": {"alertname": {"pattern": "F.+"}}, "mode": "observe"},
+    ]
+
+    def loaded(self, make_env, **entry):
+        return load_config_or_default(make_env({"infrastructure": entry}))
+
+    def test_the_runbooks_are_matched_with_their_modes(self, make_env):
+        config = self.loaded(make_env, runbooks=self.RUNBOOKS, allowed_actions=["x.y"])
+        assert [(runbook.name, runbook.mode, runbook.steps) for runbook in config.runbooks] == [
+            ("a", "act", ()), ("b", None, ()), ("f", "observe", ())]
+        assert find_runbook(config.runbooks, {"alertname": "Full"}).name == "f"
+
+    def test_another_invalid_entry_hides_no_runbook(self, make_env):
+        runbook = dict(self.RUNBOOKS[0], steps=[{"action": "x.y"}])
+        config = self.loaded(
+            make_env, runbooks=[runbook], allowed_actions=["x.y"], settle_seconds=-1,
+            topology=[{"name": "web-1"}], alert_labels=["shard"],
+        )
+        assert [runbook.name for runbook in config.runbooks] == ["a"]
+        assert config.topology == ({"name": "web-1"},)
+        assert config.alert_rules.labels == ("shard",)
+
+    @pytest.mark.parametrize("entry", [
+        {"runbooks": 7}, {"runbooks": {}}, {"topology": 7}, {"alert_labels": 7, "holidays": 7},
+    ])
+    def test_nothing_that_can_be_read(self, make_env, entry):
+        assert self.loaded(make_env, settle_seconds=-1, **entry) == InfrastructureConfig()

@@ -91,11 +91,13 @@ class TestAlertmanager:
         result = self.repair(plant, FULL, then)
         assert result["outcome"] == "not_repaired"
 
-    @pytest.mark.parametrize("known", ["first", "second"])
-    def test_an_alert_that_it_never_listed_keeps_the_node_from_being_repaired(self, plant, known):
+    @pytest.mark.parametrize("alertname", ["DiskFull", "Other"])
+    def test_an_alert_that_it_never_listed_keeps_its_node_from_being_repaired(
+        self, plant, alertname
+    ):
         """Two alerts of one node go to one crew; only one of them can be checked."""
         other = dict(FULL, alertname="Other")
-        plant.member.alerts = [FULL if known == "first" else other]
+        plant.member.alerts = [FULL if alertname == "DiskFull" else other]
         plant.api.effects["ops.robot"] = lambda parameters: plant.member.alerts.clear()
         robot = {"name": "robot", "action": "ops.robot", "approval": "none"}
         env = plant.configure(alertmanager=True, prometheus=None, crews=[robot])
@@ -386,6 +388,14 @@ class TestStepCheck:
         result = self.repair(
             plant, DOWN, self.UP, lambda: plant.heals(self.MYSQL, query=self.UP))
         assert result["outcome"] == "not_repaired"
+
+    @pytest.mark.parametrize("job, outcome", [("node", "not_repaired"), ("other", "repaired")])
+    def test_another_instance_of_its_job_on_the_same_host(self, plant, job, outcome):
+        """Neither of the two queries can be turned round."""
+        check = "ready > 2 * 3"
+        series = {"instance": "web-1:9200", "job": job}
+        result = self.repair(plant, DOWN, check, lambda: plant.heals(series, query=check))
+        assert result["outcome"] == outcome
 
     def test_its_own_target_is_down_while_another_is_up(self, plant):
         def then():

@@ -110,10 +110,10 @@ class StackStorm(Inquiries):
 
 
 class PrometheusDouble:
-    """Returns these series for each range query, all the time, and nothing for an instant one."""
+    """Returns these series for range queries of the check, all the time, and nothing otherwise."""
 
-    def __init__(self, series):
-        self.series, self.llm_calls = series, []
+    def __init__(self, check, series):
+        self.check, self.series, self.llm_calls = check, series, []
 
     def request(self, connection, method, path, seconds, *_):
         path, _, query = path.partition("?")
@@ -124,7 +124,7 @@ class PrometheusDouble:
             times = [start + step * n for n in range(int((end - start) / step + 1.001))]
             kind, result = "matrix", [
                 {"metric": labels, "values": [[time, "1"] for time in times]}
-                for labels in self.series
+                for labels in self.series if window["query"] == self.check
             ]
         data = {"resultType": kind, "result": result}
         body = json.dumps({"status": "success", "data": data})
@@ -151,7 +151,7 @@ def outcome_of(make_env):
             runbooks=[dict(entry, steps=[dict(raw, approval="none")])],
         )
         environment = make_env({"infrastructure": infrastructure}, api=StackStorm())
-        environment.client = PrometheusDouble(series)
+        environment.client = PrometheusDouble(step.check, series)
         alert = {"status": "firing", "labels": labels, "startsAt": "2023-11-14T22:00:00Z"}
         result = Run(environment, alert=alert, timeout=3600).end()
         assert [action for action, _ in environment.api.started] == [step.action]

@@ -2,7 +2,7 @@
 import pytest
 
 from synthralos.core.errors import InvalidInput
-from synthralos.infrastructure import runbook_parameters
+from synthralos.infrastructure import runbook_actions, runbook_parameters
 from synthralos.infrastructure.runbooks import parse_runbooks
 from synthralos.infrastructure.topology import Topology, read_nodes
 
@@ -129,6 +129,29 @@ def test_a_host_that_the_step_lists_need_not_be_in_the_topology():
     assert resolved("web-1:9100", "hosts", one_of=["web-1"]) == "web-1"
 
 
+@pytest.mark.parametrize("text", [
+    "x/../../../../nodes/worker-1", "web-1/log", "a/b", "a/..", "http://evil", "evil.example.com/",
+    "user@evil:/etc/passwd",
+])
+def test_a_name_is_one_part_of_a_path(text):
+    """kubernetes.deleteCoreV1NamespacedPod writes its parameter `name` into a URL."""
+    assert_refused(text, "name")
+    assert resolved(text, "name", pattern=".+") == text
+    assert resolved(text, "name", one_of=[text]) == text
+
+
+@pytest.mark.parametrize("more", [{}, {"pattern": ".+"}], ids=["name", "pattern"])
+def test_what_an_action_would_decode_is_refused(more):
+    """Actions of this pack decode base64:, whose content no pattern has seen."""
+    assert_refused("base64:e3sgeCB9fQ==", **more)
+
+
+def test_what_the_step_lists_needs_no_pattern():
+    assert resolved("/var", one_of=["/var", "/"]) == "/var"
+    assert_refused("/var/log", one_of=["/var", "/"])
+    assert_refused("{{ x }}", one_of=["{{ x }}"])
+
+
 def test_one_of_holds_for_other_parameters_too():
     assert resolved("/var", pattern="/[a-z]+", one_of=["/var", "/data"]) == "/var"
     assert_refused("/etc", pattern="/[a-z]+", one_of=["/var", "/data"])
@@ -137,14 +160,17 @@ def test_one_of_holds_for_other_parameters_too():
 @pytest.mark.parametrize("name", [
     "host", "HOST", "hosts", "hostName", "target_host", "node", "nodeIP", "node-ip", "server",
     "instance_id", "url", "baseURL", "base_url", "API_URL", "ipv4", "ip_address", "bastion_host",
-    "machine", "webhook", "destination",
+    "machine", "webhook", "destination", "baseURLs", "vm", "vm_id", "tgt", "minion", "source",
+    "adminurl", "jump_host", "jumphost", "remote", "dsn",
 ])
 def test_a_parameter_that_is_named_like_a_host_takes_only_known_ones(name):
     assert_refused("evil", name)
     assert resolved("web-1", name) == "web-1"
 
 
-@pytest.mark.parametrize("name", ["ghost", "mountpoint", "unit", "service", "nodular", "ship"])
+@pytest.mark.parametrize("name", [
+    "ghost", "mountpoint", "unit", "service", "nodular", "ship", "resource", "vmware",
+])
 def test_others_take_any_name(name):
     assert resolved("evil", name) == "evil"
 
@@ -170,16 +196,16 @@ RUNNER = {"timeout": {"type": "integer", "default": 60}, "cmd": {"type": "string
 
 def problem(value, name="mount", runner="python-script", declared=None, runner_parameters=None):
     action = {"runner_type": runner, "enabled": True, "parameters": declared or {}}
-    return runbook_parameters.action_problem(step_of(value, name), action, runner_parameters)
+    return runbook_actions.action_problem(step_of(value, name), action, runner_parameters)
 
 
 class TestActionProblem:
     def test_an_action_that_does_not_exist(self):
-        field, reason, hint = runbook_parameters.action_problem(step_of("/"), None)
+        field, reason, hint = runbook_actions.action_problem(step_of("/"), None)
         assert (field, reason) == ("action", "does not exist") and "st2 pack install" in hint
 
     def test_one_that_is_disabled(self):
-        field, reason, hint = runbook_parameters.action_problem(step_of("/"), {"enabled": False})
+        field, reason, hint = runbook_actions.action_problem(step_of("/"), {"enabled": False})
         assert (field, reason) == ("action", "is disabled") and hint == (
             "st2 action enable acme.mount")
 
@@ -192,6 +218,10 @@ class TestActionProblem:
         assert field == "parameters.mount" and "shell" in reason and "pattern out" in hint
         assert problem({"label": "l"}, runner=runner) is None
         assert problem("; rm -rf /tmp/x", runner=runner) is None
+
+    def test_what_the_step_lists_may_reach_a_shell(self):
+        value = {"label": "l", "pattern": "/.+", "one_of": ["/var"]}
+        assert problem(value, runner="local-shell-script") is None
 
     @pytest.mark.parametrize("runner", ["python-script", "http-request", "orquesta"])
     def test_a_pattern_elsewhere(self, runner):
@@ -225,7 +255,33 @@ class TestActionProblem:
         declared = {"mount": {"type": types}}
         field, reason, _ = problem({"label": "l"}, declared=declared)
         assert field == "parameters.mount" and "label l is text" in reason
-        assert problem(5, declared=declared) is None
+
+    @pytest.mark.parametrize("types, value, is_accepted", [
+        ("string", "x", True), ("string", 5, False), ("string", True, False), ("string", {}, False),
+        ("integer", 5, True), ("integer", "5", True), ("integer", "soon", False),
+        ("integer", True, False), ("integer", 2.5, False), ("number", 2.5, True),
+        ("number", "1e3", True), ("number", 3, True), ("number", [], False),
+        ("boolean", True, True), ("boolean", "false", True), ("boolean", 1, False),
+        ("boolean", "yes", False), ("object", {"a": 1}, True), ("object", '{"a": 1}', True),
+        ("object", [1], False), ("object", "a", False), ("array", [1], True),
+        ("array", "[1]", True), ("array", "a,b", False), ("array", {"a": 1}, False),
+        (["string", "integer"], 5, True), (["string", "integer"], 2.5, False),
+        ("integer", None, True), ("integer", "{{ st2kv.system.x }}", True), (None, [1], True),
+        ("integer", "5\n; x", False), ("strange", 5, True),
+    ])
+    def test_a_value_of_the_wrong_type(self, types, value, is_accepted):
+        result = problem(value, declared={"mount": {"type": types}})
+        if is_accepted:
+            assert result is None
+        else:
+            field, reason, hint = result
+            assert field == "parameters.mount" and "type" in reason and hint
+
+    def test_a_value_that_the_action_does_not_accept(self):
+        declared = {"mount": {"type": "string", "enum": ["sudo", "su"]}}
+        assert problem("su", declared=declared) is None
+        field, reason, hint = problem("doas", declared=declared)
+        assert (field, hint) == ("parameters.mount", "Use one of sudo, su")
 
     @pytest.mark.parametrize("types", ["string", ["string", "null"], None])
     def test_a_label_where_text_is_accepted(self, types):
@@ -234,3 +290,64 @@ class TestActionProblem:
     @pytest.mark.parametrize("declared", [None, [], {"mount": None}, {"mount": []}])
     def test_odd_metadata_is_no_problem(self, declared):
         assert problem({"label": "l"}, declared=declared) is None
+
+
+class TestTemplatesOfAnAction:
+    """StackStorm renders the defaults that an action declares, with its parameters."""
+
+    def problem(self, value, receiver, template, runner="python-script", **more):
+        declared = dict({"text": {"type": "string"}}, **{receiver: {"default": template}})
+        for name, default in more.items():
+            declared[name] = {"default": default}
+        return problem(value, "text", runner, declared, {})
+
+    @pytest.mark.parametrize("template", [
+        "restart {{ text }}", "{{text}}", "{% if text %}x{% endif %}", "{{ 'a' ~ text | lower }}",
+        "{{ st2kv.system[text] }}",
+    ])
+    def test_a_pattern_does_not_reach_a_command_line(self, template):
+        value = {"label": "l", "pattern": ".+"}
+        field, reason, hint = self.problem(value, "cmd", template)
+        assert field == "parameters.text" and "becomes a part of cmd" in reason
+        assert "one_of" in hint
+        assert self.problem({"label": "l"}, "cmd", template) is None
+        assert self.problem(dict(value, one_of=["a b"]), "cmd", template) is None
+
+    @pytest.mark.parametrize("value", [{"label": "l"}, {"label": "l", "pattern": "[a-z]+"}])
+    @pytest.mark.parametrize("receiver", ["hosts", "url", "endpoint"])
+    def test_an_address_takes_hosts_only(self, value, receiver):
+        template = "https://{{ text }}.example.com"
+        field, reason, hint = self.problem(value, receiver, template)
+        assert field == "parameters.text" and receiver in reason and "host: true" in hint
+        for more in ({"host": True}, {"one_of": ["eu"]}):
+            assert self.problem(dict(value, **more), receiver, template) is None
+
+    def test_through_another_parameter(self):
+        value = {"label": "l", "pattern": ".+"}
+        assert self.problem(value, "middle", "a {{ text }}", cmd="b {{ middle }}")
+        assert self.problem(value, "middle", "a {{ text }}", cmd="b {{ other }}") is None
+
+    def test_a_template_of_the_step_with_a_default_of_the_action(self):
+        parameters = {"text": {"label": "l"}, "note": "a {{ middle }}"}
+        steps = [{"name": "s", "action": "a.b", "parameters": parameters}]
+        raw = {"name": "r", "match": {"alertname": "A"}, "steps": steps}
+        [runbook] = parse_runbooks([raw], ["a.b"], [])
+        action = {"runner_type": "python-script", "parameters": {
+            "text": {}, "note": {}, "middle": {"default": "{{ text }}"}}}
+        field, reason, _ = runbook_actions.action_problem(runbook.steps[0], action, {})
+        assert (field, reason) == ("parameters.note", "is a template with a label")
+
+    @pytest.mark.parametrize("template", [
+        "{{ config_context.text }}", "{{ other }}", "text", "{ text }", None, 7, ["text"],
+    ])
+    def test_other_templates_are_no_problem(self, template):
+        assert self.problem({"label": "l", "pattern": ".+"}, "cmd", template) is None
+
+    def test_what_the_step_sets_is_not_rendered_from_the_default(self):
+        step = {"text": {"label": "l", "pattern": ".+"}, "cmd": "true"}
+        steps = [{"name": "s", "action": "a.b", "parameters": step}]
+        raw = {"name": "r", "match": {"alertname": "A"}, "steps": steps}
+        [runbook] = parse_runbooks([raw], ["a.b"], [])
+        action = {"runner_type": "python-script", "parameters": {
+            "text": {}, "cmd": {"default": "restart {{ text }}"}}}
+        assert runbook_actions.action_problem(runbook.steps[0], action, {}) is None

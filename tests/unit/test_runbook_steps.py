@@ -99,6 +99,27 @@ class TestOrder:
         assert plant.calls == [("clean", {}), ("robot", {"a": 1, "node": "web-1"})]
         assert result["outcome"] == "repaired"
 
+    @pytest.mark.parametrize("more, starts", [
+        ({}, False), ({"node_parameter": "hosts"}, False), ({"node_parameter": "unit"}, True),
+    ], ids=["node", "hosts", "unit"])
+    def test_a_crew_that_is_an_action_acts_on_nodes_of_the_topology_only(self, plant, more, starts):
+        crew = dict({"name": "robot", "action": "ops.robot", "approval": "none"}, **more)
+        env = plant.configure(runbook({"name": "robot", "crew": "robot"}), crews=[crew])
+        result = plant.run(env, alert({"instance": "evil.example.com"}))
+        assert bool(plant.calls) is starts
+        if not starts:
+            assert result["outcome"] == "repairs_incomplete" and result["ticket"]
+            [unassigned] = result["plan"]["unassigned"]
+            assert "robot.crew" in unassigned["reason"] and "topology" in unassigned["reason"]
+
+    def test_a_parameter_of_the_runner_takes_no_label_that_it_cannot_hold(self, plant):
+        plant.api.runner_parameters = {"python-script": {"timeout": {"type": "integer"}}}.get
+        env = plant.configure(runbook(step("clean", parameters={"timeout": {"label": "seconds"}})))
+        result = plant.run(env, alert({"seconds": "86400"}))
+        assert plant.calls == []
+        [entry] = result["assignments"]
+        assert entry["status"] == "Failed" and "parameters.timeout" in entry["details"]
+
     def test_a_crew_that_is_not_available_is_passed_over(self, plant):
         crew = {"name": "robot", "action": "ops.robot", "approval": "none", "available": False}
         env = plant.configure(

@@ -4,7 +4,7 @@ import pytest
 from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.promql import tells_healthy_apart
-from synthralos.infrastructure.runbooks import find_runbook, parse_runbooks
+from synthralos.infrastructure.runbooks import find_runbook, parse_runbooks, read_runbooks
 
 ALLOWED, CREWS = ("core.remote", "acme.mount"), ("on-call",)
 
@@ -94,7 +94,8 @@ def test_what_is_refused_names_its_field_and_the_way_out(raw, field, way_out):
 
 @pytest.mark.parametrize("name", [
     "cmd", "CMD", "runCmd", "run-script", "extra_args", "kwargs", "env", "user", "api_key",
-    "sudo_password", "PASSWORD", "query", "playbook", "options",
+    "sudo_password", "PASSWORD", "query", "playbook", "options", "apikey", "auth", "kwarg_op",
+    "sendmail_binary", "interpreter", "extra_vars", "workdir", "login", "keyfile",
 ])
 def test_no_label_is_a_command_line_code_or_a_credential(name):
     step = {"parameters": {name: {"label": "instance", "one_of": ["a"], "pattern": "a"}}}
@@ -107,6 +108,71 @@ def test_no_label_is_a_command_line_code_or_a_credential(name):
 def test_a_text_that_is_no_label_may_be_a_command():
     [runbook] = parsed(entry({"parameters": {"cmd": "journalctl --vacuum-size=200M"}}))
     assert runbook.steps[0].parameters == {"cmd": "journalctl --vacuum-size=200M"}
+
+
+@pytest.mark.parametrize("value, part", [
+    ({"n": {"label": "instance"}}, ".n"), ([{"label": "instance"}], "[0]"),
+    ({"a": [{"b": {"label": "l", "pattern": "x", "one_of": ["x"], "host": True}}]}, ".a[0].b"),
+])
+@pytest.mark.parametrize("name", ["extra", "env", "args"])
+def test_a_label_inside_a_parameter_is_named(name, value, part):
+    with pytest.raises(InvalidInput) as error:
+        parsed(entry({"parameters": {name: value}}))
+    assert error.value.field == "infrastructure.runbooks[0].steps[0].parameters.%s%s" % (name, part)
+    assert "inside a parameter" in error.value.reason and "whole parameter" in error.value.hint
+
+
+@pytest.mark.parametrize("value", [
+    {"metadata": {"labels": {"label": "x", "app": "web"}}}, {"n": {"label": {"a": "b"}}},
+    [{"labels": "x"}], {"n": {"pattern": "x"}}, {"n": {"label": 5}},
+])
+def test_another_object_inside_a_parameter_is_none(value):
+    [runbook] = parsed(entry({"parameters": {"body": value}}))
+    assert runbook.steps[0].parameters == {"body": value}
+
+
+@pytest.mark.parametrize("template", [
+    "systemctl restart {{ unit }}", "{{unit}}", "{% if unit %}reboot{% endif %}",
+    {"a": ["x", "y {{ unit }}"]}, {"{{ unit }}": 1}, "{{ st2kv.system[unit] }}",
+])
+def test_no_template_of_a_step_contains_a_label(template):
+    """StackStorm renders a parameter with the others."""
+    parameters = {"unit": {"label": "name"}, "cmd": template}
+    with pytest.raises(InvalidInput) as error:
+        parsed(entry({"parameters": parameters}))
+    assert error.value.field == "infrastructure.runbooks[0].steps[0].parameters.cmd"
+    assert "unit" in error.value.reason
+
+
+@pytest.mark.parametrize("template", ["{{ st2kv.system.unit }}", "{{ other }}", "unit", "{unit}"])
+def test_another_template_is_the_user_s(template):
+    parsed(entry({"parameters": {"unit": {"label": "name"}, "cmd": template}}))
+
+
+def test_an_error_names_the_runbook_and_the_step():
+    bad = entry(steps=[{"crew": "on-call"}, {"name": "clean", "action": "acme.absent"}])
+    with pytest.raises(InvalidInput) as error:
+        parsed(entry(name="first"), bad)
+    assert str(error.value) == (
+        "infrastructure.runbooks[1].steps[1].action 'acme.absent': is not allowed (runbook "
+        "disk_full, step clean). Add it to infrastructure.allowed_actions (now: acme.mount, "
+        "core.remote)."
+    )
+    bad = entry(name="a b", steps=[{"crew": "on-call"}, {"action": "acme.absent"}])
+    with pytest.raises(InvalidInput, match=r"is not allowed \(step step2\)"):
+        parsed(bad)
+    with pytest.raises(InvalidInput, match=r"must be an object\. "):
+        parsed(7)
+
+
+def test_all_that_are_invalid_are_named_and_the_others_are_read():
+    runbooks, errors = read_runbooks(
+        [entry(name="a", match={}), entry(name="b"), 7, entry(name="b"), entry({"retries": -1})],
+        ALLOWED, CREWS)
+    assert [runbook.name for runbook in runbooks] == ["b"]
+    assert [(error.runbook, error.step, error.field.rpartition("]")[2]) for error in errors] == [
+        ("a", "", ".match"), ("infrastructure.runbooks[2]", "", ""), ("b", "", ".name"),
+        ("disk_full", "clean", ".retries")]
 
 
 def test_two_runbooks_of_one_name_are_refused():

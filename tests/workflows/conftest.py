@@ -17,8 +17,8 @@ PACK = HERE.parent.parent
 class World:
     """The sandbox, and the pack on st2local that is configured for it."""
 
-    def __init__(self, box, folder, processes):
-        self.box, self.folder, self._processes = box, folder, processes
+    def __init__(self, box, folder, action_processes):
+        self.box, self.folder, self.action_processes = box, folder, action_processes
         self.pack, self.delay, self.packs = PACK, None, ()
         self.config = dict(
             box.pack_config(), backoff={"strategy": "immediate"},
@@ -31,7 +31,7 @@ class World:
         if self._local is None:
             self._local = St2Local(
                 self.pack, self.config, self.folder / "state", delay=self.delay,
-                packs=self.packs, popen=self._processes.popen)
+                packs=self.packs, popen=self.action_processes.popen)
         return self._local
 
     def close(self):

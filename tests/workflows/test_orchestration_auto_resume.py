@@ -150,7 +150,7 @@ def test_a_person_who_resumes_it_first_is_not_raced(flow):
     released = threading.Event()
     world = flow.world
     world._local = St2Local(
-        world.pack, world.config, world.folder / "state",
+        world.pack, world.config, world.folder / "state", popen=world.action_processes.popen,
         delay=lambda seconds: seconds and released.wait(PATIENCE_SECONDS))
     flow.answers["B"] = failing_times(1)
     flow.define(STEPS, auto_resume={"resume_delay": 8})

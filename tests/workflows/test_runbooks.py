@@ -399,3 +399,32 @@ def test_the_runbooks_are_listed_and_validated(world, workshop):
     [problem] = run["result"]["result"]["problems"]
     assert (problem["runbook"], problem["field"]) == (
         "KubePodCrashLooping", "parameters.mountpoint")
+
+
+@pytest.mark.parametrize("alertname", ["DiskFull", "Other"])
+def test_an_invalid_runbook_is_no_silence(world, workshop, alertmanager, receive, alertname):
+    """Only the runbooks act, everything else observes: that must not hide what is wrong."""
+    bad = runbook(
+        dict(DISK, alertname="Other"), workshop.step("second", action="acme.absent"), mode="act")
+    world.config["automation"] = {"mode": "observe"}
+    world.config["infrastructure"]["runbooks"] = [
+        runbook(DISK, workshop.step("first"), mode="act"), bad]
+    [entry] = receive(dict(DISK, alertname=alertname))
+    assert (entry["outcome"], entry["mode"]) == ("started", "act")
+    status, output = ended(world, entry["run"])
+    assert status == "failed" and workshop.calls == []
+    assert output["error"]["field"] == "infrastructure.runbooks[1].steps[0].action"
+    assert "(runbook Other, step second)" in output["error"]["reason"]
+    tickets = world.local.run("synthralos.ticket.list")["result"]["result"]["tickets"]
+    assert [ticket["ticket"] for ticket in tickets] == [output["ticket"]]
+    validated = world.local.run("synthralos.runbook.validate")["result"]["result"]
+    [problem] = validated["problems"]
+    assert (problem["runbook"], problem["step"]) == ("Other", "second")
+
+
+def test_a_name_does_not_leave_its_place_in_a_path(world, workshop, alertmanager, receive):
+    world.config["infrastructure"]["runbooks"] = [
+        runbook(POD, workshop.step("first", {"name": {"label": "pod"}}))]
+    [entry] = receive(dict(POD, pod="x/../../../../nodes/worker-1"))
+    status, output = ended(world, entry["run"])
+    assert status == "failed" and output["ticket"] and workshop.calls == []

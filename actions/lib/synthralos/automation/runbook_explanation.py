@@ -1,6 +1,6 @@
 """What the runbooks would do: the list of them, their problems, and what an alert would start."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -9,19 +9,23 @@ from synthralos.automation import alert_reports, alert_triage, modes, outcomes
 from synthralos.automation.alert_incidents import AGENT, INFRASTRUCTURE
 from synthralos.automation.alert_reports import AlertContext, Report
 from synthralos.automation.config import AutomationConfig
-from synthralos.core.errors import InvalidInput
+from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.sanitize import sanitize_line, sanitize_value
-from synthralos.infrastructure import runbook_parameters, runbook_steps
-from synthralos.infrastructure.config import InfrastructureConfig, load_config
+from synthralos.infrastructure import detection, runbook_actions, runbook_steps
+from synthralos.infrastructure.config import Crew, InfrastructureConfig, load_config
+from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.runbooks import (
+    InvalidRunbook,
     LabelParameter,
     Runbook,
     RunbookStep,
     find_runbook,
     parse_runbooks,
+    read_runbooks,
 )
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime.environment import Environment
+from synthralos.sensing import alert_payloads
 from synthralos.storage.stackstorm_api import StackStormError
 
 CONFIG, EXAMPLES = SOURCES = ("config", "examples")
@@ -111,26 +115,57 @@ def _describe_parameter(value: Any) -> Any:
 
 def validate(
     env: Environment, source: str, name: Optional[str] = None
-) -> list[dict[str, str]]:
-    """Return [{runbook, step, field, reason, hint}] of every problem of the runbooks.
+) -> list[dict[str, Any]]:
+    """Return [{runbook, step, field, value, reason, hint}] of the problems of the runbooks.
 
     An action must exist and be enabled, accept the parameters of the step and get those that it
-    requires, and a check needs a Prometheus.
+    requires, and a check needs a Prometheus. Where runbooks of the configuration are invalid, the
+    problems are theirs alone: nothing runs before they are mended.
 
     :param name: of the only runbook to validate, or None for all.
-    :raises InvalidInput: the configuration is invalid, or has no runbook of this name.
+    :raises InvalidInput: another entry of the configuration is invalid, or there is no runbook of
+        this name.
     :raises StackStormError: StackStorm's API is unavailable.
     """
-    config = load_runbooks(env, source)
-    problems: list[dict[str, str]] = []
-    for runbook in select(config, name):
-        for step in runbook.steps:
-            for field, reason, hint in _step_problems(env, config, step):
-                problems.append({
-                    "runbook": runbook.name, "step": step.name, "field": field,
-                    "reason": reason, "hint": hint,
-                })
-    return problems
+    try:
+        config = load_runbooks(env, source)
+    except InvalidRunbook:
+        return [
+            _problem(env, invalid.runbook, invalid.step, invalid.error)
+            for invalid in _invalid_runbooks(env)
+        ]
+    return [
+        _problem(env, runbook.name, step.name, error)
+        for runbook in select(config, name)
+        for step in runbook.steps
+        for error in _step_errors(env, config, step)
+    ]
+
+
+def describe_problem(problem: Mapping[str, Any]) -> str:
+    """Return an entry of `validate` as a text, without its hint."""
+    names = "/".join(filter(None, (problem["runbook"], problem["step"])))
+    value = "" if problem["value"] is None else " %s" % problem["value"]
+    return "%s: %s%s %s" % (names, problem["field"], value, problem["reason"])
+
+
+def _problem(env: Environment, runbook: str, step: str, error: InvalidInput) -> dict[str, Any]:
+    return {
+        "runbook": _line(env, runbook),
+        "step": step,
+        "field": _line(env, error.field),
+        "value": None if error.value is None else _line(env, shorten_repr(error.value)),
+        "reason": _line(env, error.reason),
+        "hint": _line(env, error.hint),
+    }
+
+
+def _invalid_runbooks(env: Environment) -> list[InvalidRunbook]:
+    """Return what is wrong with the runbooks of a configuration that is valid otherwise."""
+    entry = env.settings.infrastructure
+    config = InfrastructureConfig.from_config(dict(entry, runbooks=[]))
+    crews = [crew.name for crew in config.crews]
+    return read_runbooks(entry["runbooks"], config.allowed_actions, crews)[1]
 
 
 def select(config: InfrastructureConfig, name: Optional[str]) -> tuple[Runbook, ...]:
@@ -147,21 +182,29 @@ def select(config: InfrastructureConfig, name: Optional[str]) -> tuple[Runbook, 
     return chosen
 
 
-def _step_problems(
+def _step_errors(
     env: Environment, config: InfrastructureConfig, step: RunbookStep
-) -> Iterable[tuple[str, str, str]]:
+) -> Iterator[InvalidInput]:
     if step.check is not None and config.prometheus is None:
-        yield "check", "needs a Prometheus", "Set infrastructure.prometheus.base_url"
+        hint = "Set infrastructure.prometheus.base_url"
+        yield InvalidInput("check", step.check, "needs a Prometheus", hint)
     if step.action is None:
         return
     api: Any = env.api
     if api is None:
         raise StackStormError("there is no StackStorm API to look up %s" % step.action)
     action = api.action(step.action)
-    runner = None if action is None else api.runner_parameters(action["runner_type"])
-    problem = runbook_parameters.action_problem(step, action, runner)
+    problem = runbook_actions.action_problem(
+        step, action, runbook_actions.runner_parameters_of(api, action)
+    )
     if problem is not None:
-        yield problem
+        field, reason, hint = problem
+        value: Any = step.action
+        if field != "action":
+            name = field.partition(".")[2]
+            described = {name: _describe_parameter(step.parameters.get(name))}
+            value = env.redactor.redact_value(described)[name]
+        yield InvalidInput(field, value, reason, hint)
 
 
 def explain(
@@ -170,11 +213,12 @@ def explain(
     """Return what an alert is about and what it would start, without starting anything.
 
     :param alert: as Alertmanager or Grafana sends it, {labels, ...}; a group has several.
-    :returns: {alerts: [{alertname, subject, verdict, mode, runbook, steps, problem, others}]}.
-        `verdict` is "failure", or the outcome of an alert that is no failure; `mode` is the mode of
-        automation in force for it, null for no failure; `steps` are those of the
-        runbook with the parameters that their actions would get; `others` says of each other
-        runbook why it does not match.
+    :returns: {alerts: [{alertname, subject, verdict, reason, mode, runbook, steps, problem,
+        others}]}. `verdict` is "failure", or the outcome of an alert that is no failure, with its
+        `reason`; `mode` is the mode of automation in force for it, null for no failure; `steps` are
+        those of the runbook with the parameters that their actions would get; `problem` says why
+        something is not started, or null; `others` says of each other runbook why it does not
+        match.
     :raises InvalidInput: it is no alert, or the configuration is invalid.
     """
     context = AlertContext(env, automation, load_runbooks(env, source))
@@ -200,20 +244,25 @@ def _explain_one(
         "runbook": None,
         "steps": [],
         "problem": None,
+        "others": [],
     }
     labels = alert["labels"]
-    if verdict is None and report.is_ambiguous:
-        explanation["problem"] = outcomes.REASONS[outcomes.AMBIGUOUS]
-    if verdict is None and report.agent is not None:
-        explanation["problem"] = "it names an agent: agent_recovery handles it, not a runbook"
+    if verdict is not None:
+        explanation["problem"] = "no run is started: %s" % explanation["reason"]
+        return explanation
     runbook = find_runbook(config.runbooks, labels)
-    if verdict is None:
-        explanation["mode"] = _mode_of(env, automation, report, runbook)
+    explanation["mode"] = _mode_of(env, automation, report, runbook)
     explanation["others"] = [
         {"runbook": other.name, "reason": _line(env, other.mismatch(labels) or "a runbook before "
                                                 "it matches")}
         for other in config.runbooks if other is not runbook
     ]
+    if alert["status"] == alert_payloads.RESOLVED:
+        explanation["problem"] = "nothing is started: it is resolved"
+    elif report.is_ambiguous:
+        explanation["problem"] = "nothing is started: %s" % outcomes.REASONS[outcomes.AMBIGUOUS]
+    elif report.agent is not None:
+        explanation["problem"] = "it names an agent: agent_recovery handles it, not a runbook"
     if runbook is None:
         explanation["problem"] = explanation["problem"] or (
             "no runbook matches; a crew is assigned" if config.crews else
@@ -221,19 +270,44 @@ def _explain_one(
         )
         return explanation
     explanation["runbook"] = runbook.name
+    nodes = detection.labels_by_node(config, topology, {"labels": labels})
+    node = next(iter(nodes), report.subject)
     for step in runbook.steps:
+        node_step = NodeStep(node, 0, runbook, step, labels, "%s/%s" % (runbook.name, step.name))
         described = _describe_step(env, step)
         try:
-            if step.action is not None:
-                parameters = runbook_parameters.resolve_parameters(step, labels, topology)
-                described["parameters"] = _values(env, parameters)
+            crew = runbook_steps.crew_of(config, topology, node_step)
         except InvalidInput as error:
             described["problem"] = _line(env, error)
-            explanation["problem"] = explanation["problem"] or (
-                "nothing is started: %s" % described["problem"]
-            )
+            explanation["problem"] = explanation["problem"] or _problem_of(step, described)
+        else:
+            described.update(_describe_action(env, crew, node))
         explanation["steps"].append(described)
     return explanation
+
+
+def _describe_action(env: Environment, crew: Crew, node: str) -> dict[str, Any]:
+    """Return {action, parameters, approval} of a crew that is an action, or {} for people."""
+    if crew.action is None:
+        return {}
+    parameters = dict(crew.parameters)
+    if crew.node_parameter is not None:
+        parameters[crew.node_parameter] = node
+    return {
+        "action": crew.action,
+        "parameters": _values(env, parameters),
+        "approval": crew.approval,
+    }
+
+
+def _problem_of(step: RunbookStep, described: Mapping[str, Any]) -> str:
+    """Return what a problem of a step means for the runbook.
+
+    A label that is not accepted lets nothing of the runbook start, a crew only that step.
+    """
+    if step.crew is None:
+        return "nothing is started: %s" % described["problem"]
+    return "step %s is not started: %s" % (step.name, described["problem"])
 
 
 def _mode_of(

@@ -1,8 +1,23 @@
 """The rules of a run's retries; a case carries them as JSON."""
 
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from synthralos.calls import backoff
+
+
+class RuleFields(TypedDict, total=False):
+    """The fields of RetryRules, as a case carries them."""
+
+    max_retries: int
+    strategy: str
+    base_delay: float
+    max_delay: float
+    base_delay_given: bool
+    success_rate: float
+    multiplier: float
+    fall_over: dict[str, bool]
+    ask_next_after: float
 
 
 @dataclass

@@ -18,12 +18,14 @@ ASSIGNED, UNCHECKED = "assigned", "unchecked"
 class CheckQuestion(TypedDict):
     """What Prometheus is asked about one alert.
 
-    `labels`: those that identify what the alert is about; `cluster`: the one that it names, or
-    None; `is_shared_name`: whether another cluster has a thing of the same name.
+    `labels`: those that identify what the alert is about; `job`: by which its exporter is scraped,
+    or None; `cluster`: the one that it names, or None; `is_shared_name`: whether another cluster
+    has a thing of the same name.
     """
 
     query: str
     labels: dict[str, str]
+    job: Optional[str]
     cluster: Optional[str]
     is_shared_name: bool
 

@@ -9,12 +9,15 @@ from synthralos.config.reader import default_if_none, read_int, read_seconds, re
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name, require_identifier
 from synthralos.escalation.config import CHANNELS
+from synthralos.infrastructure.parameter_names import holds_command
+from synthralos.infrastructure.parameter_templates import variables_in
 from synthralos.infrastructure.promql import require_query
 from synthralos.infrastructure.runbooks import (
     REQUIRED,
     Runbook,
     parse_runbooks,
     read_approval,
+    read_outlines,
 )
 from synthralos.sensing.alert_subjects import SubjectRules
 
@@ -137,12 +140,7 @@ class InfrastructureConfig:
                 raise InvalidInput("infrastructure.crews", crew.name, "duplicate crew name", hint)
         return cls(
             prometheus=_prometheus(entry.get("prometheus")),
-            alert_rules=SubjectRules(
-                labels=_texts(entry, "alert_labels"),
-                exporters=_texts(entry, "alert_exporters"),
-                clusters=_texts(entry, "alert_cluster_labels"),
-                replicas=_texts(entry, "alert_replica_labels"),
-            ),
+            alert_rules=_alert_rules(entry),
             topology=tuple(_list("infrastructure.topology", entry.get("topology"))),
             topology_from=entry.get("topology_from") or None,
             allowed_actions=allowed,
@@ -183,15 +181,43 @@ def load_config(env):
 
 
 def load_config_or_default(env):
-    """Return the InfrastructureConfig of `env`; one without entries if an entry is invalid.
+    """Return the InfrastructureConfig of `env`; if an entry is invalid, what decides about alerts.
 
     It is for what must go on then: no alert may be lost, and a run of infrastructure_repair reports
-    the invalid entry.
+    the invalid entry. So the runbooks are still matched, with their modes; they have no steps.
     """
     try:
         return InfrastructureConfig.from_config(env.settings.infrastructure)
     except InvalidInput:
+        return _readable_parts(env.settings.infrastructure)
+
+
+def _readable_parts(entry):
+    if not isinstance(entry, dict):
         return InfrastructureConfig()
+    topology = entry.get("topology")
+    return InfrastructureConfig(
+        alert_rules=_readable_alert_rules(entry),
+        topology=tuple(topology) if isinstance(topology, list) else (),
+        topology_from=entry.get("topology_from") or None,
+        runbooks=read_outlines(entry.get("runbooks")),
+    )
+
+
+def _readable_alert_rules(entry):
+    try:
+        return _alert_rules(entry)
+    except InvalidInput:
+        return SubjectRules()
+
+
+def _alert_rules(entry):
+    return SubjectRules(
+        labels=_texts(entry, "alert_labels"),
+        exporters=_texts(entry, "alert_exporters"),
+        clusters=_texts(entry, "alert_cluster_labels"),
+        replicas=_texts(entry, "alert_replica_labels"),
+    )
 
 
 def _prometheus(entry):
@@ -249,15 +275,26 @@ def _crew(path, entry, allowed):
     zone, capacity = entry.get("zone"), entry.get("capacity")
     if capacity is not None:
         capacity = read_int(entry, "capacity", None, 0, 10_000, path + ".")
+    node_parameter = require_identifier(
+        path + ".node_parameter", entry.get("node_parameter") or "node"
+    )
+    if holds_command(node_parameter):
+        # The name of a node comes from an alert.
+        reason = "is named like a command line, code or a credential, which takes no node"
+        hint = "Name a parameter that receives the name of a node, such as node"
+        raise InvalidInput(path + ".node_parameter", node_parameter, reason, hint)
+    parameters = require_object(path + ".parameters", entry.get("parameters"))
+    if node_parameter in variables_in(parameters):
+        reason = "is inserted into a template of the crew's parameters"
+        hint = "Write the values in the parameters: the name of a node is never a part of a text"
+        raise InvalidInput(path + ".node_parameter", node_parameter, reason, hint)
     return Crew(
         name=require_identifier(path + ".name", entry.get("name")),
         channels=channels,
         mail_to=tuple(mail_to),
         action=action,
-        node_parameter=require_identifier(
-            path + ".node_parameter", entry.get("node_parameter") or "node"
-        ),
-        parameters=require_object(path + ".parameters", entry.get("parameters")),
+        node_parameter=node_parameter,
+        parameters=parameters,
         approval=approval,
         seconds=read_seconds(entry, path + ".seconds", 60.0),
         skills=tuple(_names(path + ".skills", entry.get("skills"))),

@@ -9,8 +9,13 @@ HOST_WORDS = frozenset((
     "servers", "servername", "machine", "machines", "computer", "instance", "instances", "address",
     "addresses", "addr", "ip", "ips", "ipv", "ipaddr", "ipaddress", "url", "urls", "baseurl", "uri",
     "endpoint", "endpoints", "webhook", "domain", "dns", "bastion", "gateway", "peer", "target",
-    "targets", "destination", "dest", "proxy", "router", "switch", "inventory",
+    "targets", "destination", "dest", "proxy", "router", "switch", "inventory", "vm", "vms",
+    "hypervisor", "minion", "minions", "tgt", "source", "src", "remote", "upstream", "broker",
+    "dsn", "nameserver", "nameservers", "cidr",
 ))
+# Of words without a border, such as adminurl and jumphost.
+_HOST_ENDINGS = ("url", "urls", "uri", "host", "hosts")
+_NO_HOSTS = frozenset(("ghost", "ghosts"))
 # Parameters that hold a command line, code or credentials.
 COMMAND_WORDS = frozenset((
     "cmd", "cmds", "cmdline", "command", "commands", "commandline", "script", "scripts", "args",
@@ -18,15 +23,21 @@ COMMAND_WORDS = frozenset((
     "code", "shell", "bash", "powershell", "sudo", "cwd", "dir", "directory", "query", "queries",
     "sql", "statement", "expression", "template", "playbook", "playbooks", "password", "passwd",
     "passphrase", "credential", "credentials", "token", "key", "secret", "username", "user",
-    "module",
+    "module", "kwarg", "interpreter", "binary", "bin", "program", "executable", "exe", "jinja",
+    "yaql", "vars", "userdata", "workdir", "auth", "authorization", "bearer", "login", "pass",
+    "pwd", "psk", "creds", "apikey", "accesskey", "privatekey", "secretkey", "sshkey", "keyfile",
+    "keyname",
 ))
-# "hostName", "NODE_IP" and "baseURL" are two words each.
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Za-z][a-z]*|[0-9]+")
+# "hostName", "NODE_IP", "baseURL" and "baseURLs" are two words each.
+_WORDS = re.compile(r"[A-Z]+s?(?![a-z])|[A-Za-z][a-z]*|[0-9]+")
 
 
 def holds_host(name: str) -> bool:
     """Return whether a parameter of this name says which host or address an action works on."""
-    return not HOST_WORDS.isdisjoint(_words_of(name))
+    return any(
+        word in HOST_WORDS or (word.endswith(_HOST_ENDINGS) and word not in _NO_HOSTS)
+        for word in _words_of(name)
+    )
 
 
 def holds_command(name: str) -> bool:

@@ -47,6 +47,7 @@ def question_of(
     return {
         "query": node_step.step.check or "",
         "labels": likeness.identity_of(labels, rules),
+        "job": labels.get("job"),
         "cluster": cluster,
         "is_shared_name": cluster is not None and subject is not None and _is_shared(
             env, config, str(subject.name), cluster
@@ -181,16 +182,20 @@ def _speaks_of(
     identity = likeness.identity_of(labels, rules)
     if not identity:
         return True
-    shared = [name for name in identity if name in question["labels"]]
+    alert = question["labels"]
+    shared = [name for name in identity if name in alert]
+    # Another job may measure the same host at another port; its own job has another instance there.
+    is_other_job = question["job"] is None or labels.get("job") != question["job"]
     return (
         bool(shared) and
-        all(_same(name, identity[name], question["labels"][name]) for name in shared) and
-        not likeness.is_other_workload(identity, question["labels"])
+        all(
+            identity[name] == alert[name] or
+            name == "instance" and is_other_job and _is_same_host(identity[name], alert[name])
+            for name in shared
+        ) and
+        not likeness.is_other_workload(identity, alert)
     )
 
 
-def _same(name: str, first: str, second: str) -> bool:
-    """Return whether two labels are equal; an address may be that of another port."""
-    if name != "instance":
-        return first == second
+def _is_same_host(first: str, second: str) -> bool:
     return bool(node_names.host_of(first) == node_names.host_of(second))

@@ -3,18 +3,19 @@
 Labels come from elsewhere. One is passed on only if
 
 - it is the value of a whole parameter, which the step declares, and matches that parameter's
-  pattern; without one it must be a name;
+  pattern, or is in the step's own list; without either it must be a name without a slash, because
+  actions make paths and URLs of names;
 - it begins no template, because StackStorm renders the parameters of an execution;
 - it is a node of the topology or in the step's own list, where the parameter says which host or
   address the action works on;
 - it does not become a command line: no parameter that holds one takes a label, and an action that
-  runs in a shell takes only names.
+  runs in a shell takes only names, or what the step lists; see runbook_actions.
 
 If one of the labels is not accepted, nothing of the runbook is started.
 """
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
@@ -27,10 +28,7 @@ from synthralos.infrastructure.runbooks import (
     RunbookStep,
 )
 from synthralos.infrastructure.topology import Topology
-
-# Runners that hand parameters on as values. Others, such as local-shell-cmd, build a command line
-# of them, or may do so.
-VALUE_RUNNERS = frozenset(("python-script", "http-request", "orquesta", "action-chain"))
+from synthralos.runtime.run_parameters import ENCODED
 
 
 def resolve_parameters(
@@ -73,17 +71,21 @@ def _label_value(
     if has_template_marks(value) or not value.isprintable():
         reason = subject + " holds a template or control characters"
         raise InvalidInput(path, value, reason, "StackStorm would evaluate it; it is not passed on")
-    if parameter.pattern is None:
-        if not is_name(value):
-            hint = "Give a pattern that accepts it, if it is harmless"
-            raise InvalidInput(path, value, subject + " is not a name", hint)
-    elif len(value) > MAX_VALUE_CHARS or parameter.pattern.fullmatch(value) is None:
-        reason = "%s does not match %s" % (subject, parameter.pattern.pattern)
-        raise InvalidInput(path, value, reason, "Widen the pattern if the value is harmless")
-    if parameter.is_host or holds_host(name):
+    if value.startswith(ENCODED):
+        reason = "%s begins with %s" % (subject, ENCODED)
+        raise InvalidInput(path, value, reason, "An action would decode it; it is not passed on")
+    is_host = parameter.is_host or holds_host(name)
+    if parameter.pattern is not None:
+        if len(value) > MAX_VALUE_CHARS or parameter.pattern.fullmatch(value) is None:
+            reason = "%s does not match %s" % (subject, parameter.pattern.pattern)
+            raise InvalidInput(path, value, reason, "Widen the pattern if the value is harmless")
+    elif not parameter.one_of and not (is_name(value) and (is_host or "/" not in value)):
+        hint = "Add a pattern or one_of that accepts it, if it is harmless"
+        raise InvalidInput(path, value, subject + " is not a name", hint)
+    if is_host:
         return _known_host(path, subject, value, parameter, topology)
     if parameter.one_of and value not in parameter.one_of:
-        hint = "Listed there: " + ", ".join(parameter.one_of)
+        hint = "one_of lists " + ", ".join(parameter.one_of)
         raise InvalidInput(path, value, subject + " is not in one_of", hint)
     return value
 
@@ -101,66 +103,3 @@ def _known_host(
         return host
     hint = "Add it to infrastructure.topology, or to one_of of this parameter"
     raise InvalidInput(path, value, subject + " is not a host that the runbook may act on", hint)
-
-
-def action_problem(
-    step: RunbookStep,
-    action: Optional[Mapping[str, Any]],
-    runner_parameters: Optional[Mapping[str, Any]] = None,
-) -> Optional[tuple[str, str, str]]:
-    """Return why an action cannot be run as this step, or None.
-
-    :param action: its metadata as StackStorm's API returns it, or None if it does not exist.
-    :param runner_parameters: those that its runner declares, by name; None if they are not known:
-        then parameters that the action does not declare are accepted.
-    :returns: (field, reason, hint).
-    """
-    if action is None:
-        return "action", "does not exist", "Install its pack: st2 pack install"
-    if action.get("enabled") is False:
-        return "action", "is disabled", "st2 action enable %s" % step.action
-    specs = _specs(action, runner_parameters)
-    for name, value in step.parameters.items():
-        problem = _parameter_problem(step, name, value, action, specs.get(name))
-        if problem is None and name not in specs and runner_parameters is not None:
-            names = ", ".join(sorted(specs)) or "none"
-            problem = "is not a parameter of the action", "It has: " + names
-        if problem is not None:
-            return ("parameters." + name,) + problem
-    for name, spec in specs.items():
-        if spec.get("required") and name not in step.parameters and spec.get("default") is None:
-            return "parameters." + name, "is required by the action", "Add it to the step"
-    return None
-
-
-def _specs(
-    action: Mapping[str, Any], runner_parameters: Optional[Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Return the schemas of all parameters by name: the runner's, overridden by the action's."""
-    specs: dict[str, dict[str, Any]] = {}
-    for declared in (runner_parameters, action.get("parameters")):
-        for name, spec in (declared.items() if isinstance(declared, Mapping) else ()):
-            specs[name] = dict(specs.get(name, {}), **(spec if isinstance(spec, Mapping) else {}))
-    return specs
-
-
-def _parameter_problem(
-    step: RunbookStep,
-    name: str,
-    value: Any,
-    action: Mapping[str, Any],
-    spec: Optional[Mapping[str, Any]],
-) -> Optional[tuple[str, str]]:
-    spec = spec or {}
-    if spec.get("immutable"):
-        return "is immutable", "Leave it out"
-    if not isinstance(value, LabelParameter):
-        return None
-    if str(action.get("runner_type") or "") not in VALUE_RUNNERS and value.pattern is not None:
-        reason = "has a pattern, but %s runs in a shell" % step.action
-        return reason, "Leave the pattern out: only names may reach a shell"
-    types = spec.get("type")
-    if types is not None and "string" not in ([types] if isinstance(types, str) else types):
-        reason = "takes no text, and the label %s is text" % value.label
-        return reason, "Write the value in the step, or use another action"
-    return None

@@ -13,10 +13,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Optional
 
-from synthralos.core.errors import InvalidInput
+from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.sanitize import sanitize_value
-from synthralos.infrastructure import check_records, crews, detection, runbook_parameters
+from synthralos.infrastructure import (
+    check_records,
+    crews,
+    detection,
+    runbook_actions,
+    runbook_parameters,
+)
 from synthralos.infrastructure.config import Crew, InfrastructureConfig
+from synthralos.infrastructure.parameter_names import holds_host
 from synthralos.infrastructure.runbooks import Runbook, RunbookStep, find_runbook
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime.environment import Environment
@@ -193,13 +200,15 @@ def _assignment(
 def crew_of(config: InfrastructureConfig, topology: Topology, node_step: NodeStep) -> Crew:
     """Return the crew that carries out a step: the configured one, or one made of its action.
 
-    :raises InvalidInput: a parameter cannot be resolved, or the crew is no longer configured.
+    :raises InvalidInput: a parameter cannot be resolved, the crew is no longer configured, or its
+        action must not be passed the node.
     """
     step = node_step.step
     if step.crew is not None:
         crew: Optional[Crew] = config.crew(step.crew)
         if crew is None:
             raise InvalidInput("crew", step.crew, "is no longer configured", "Start the run again")
+        _require_known_node(topology, node_step, crew)
         return crew
     return Crew(
         name=node_step.crew,
@@ -208,6 +217,19 @@ def crew_of(config: InfrastructureConfig, topology: Topology, node_step: NodeSte
         parameters=runbook_parameters.resolve_parameters(step, node_step.labels, topology),
         approval=step.approval,
         seconds=step.seconds,
+    )
+
+
+def _require_known_node(topology: Topology, node_step: NodeStep, crew: Crew) -> None:
+    """Raise InvalidInput if the action of `crew` would be passed a host that is not known."""
+    if crew.action is None or node_step.node in topology or (
+        crew.node_parameter is not None and not holds_host(crew.node_parameter)
+    ):
+        return
+    raise InvalidInput(
+        "%s.crew" % node_step.step.name, crew.name,
+        "acts on nodes of the topology only, and %s is not one" % shorten_repr(node_step.node),
+        "Add it to infrastructure.topology",
     )
 
 
@@ -295,7 +317,9 @@ def _require_runnable(env: Environment, step: RunbookStep) -> None:
     if env.api is None:
         raise StackStormError("there is no StackStorm API to run %s" % step.action)
     api: Any = env.api
-    problem = runbook_parameters.action_problem(step, api.action(step.action))
+    action = api.action(step.action)
+    runner_parameters = runbook_actions.runner_parameters_of(api, action)
+    problem = runbook_actions.action_problem(step, action, runner_parameters)
     if problem is not None:
         field, reason, hint = problem
         raise InvalidInput("%s.%s" % (step.action, field), None, reason, hint)

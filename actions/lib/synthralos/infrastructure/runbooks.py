@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from synthralos.config.modes import read_mode
+from synthralos.config.modes import MODES, read_mode
 from synthralos.config.reader import default_if_none, read_int, read_seconds
 from synthralos.core import safe_regex
 from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.identifiers import MAX_NAME_CHARS, is_name, require_identifier
 from synthralos.infrastructure.parameter_names import holds_command
+from synthralos.infrastructure.parameter_templates import variables_in
 from synthralos.infrastructure.promql import require_query, tells_healthy_apart
 
 NONE, REQUIRED = APPROVALS = ("none", "required")
@@ -37,6 +38,30 @@ _STEP_KEYS = (
 # Of a step that is an action.
 _ACTION_KEYS = ("parameters", "approval", "seconds", "retries")
 _LABEL_KEYS = ("label", "pattern", "host", "one_of")
+_STEP_OF_FIELD = re.compile(r"\.steps\[(\d+)\]")
+
+
+class InvalidRunbook(InvalidInput):
+    """An entry of infrastructure.runbooks that cannot be used.
+
+    :ivar runbook: its name, or where it is if it has none.
+    :ivar step: the name of the step at fault, or "".
+    :ivar error: the error, which does not say which runbook it is of.
+    """
+
+    def __init__(self, error: InvalidInput, path: str, entry: Any) -> None:
+        self.error, self.step = error, ""
+        name = _readable_name(entry)
+        match = _STEP_OF_FIELD.match(error.field, len(path))
+        if match is not None:
+            index = int(match.group(1))
+            self.step = _readable_name(entry["steps"][index]) or _step_name(index)
+        self.runbook = name or path
+        names = [
+            "%s %s" % named for named in (("runbook", name), ("step", self.step)) if named[1]
+        ]
+        reason = "%s (%s)" % (error.reason, ", ".join(names)) if names else error.reason
+        super().__init__(error.field, error.value, reason, error.hint)
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,7 @@ class LabelCondition:
 class LabelParameter:
     """A parameter whose value is a label of the alert.
 
-    :ivar pattern: what the whole label must match; None for a name.
+    :ivar pattern: what the whole label must match; None for a name, or what `one_of` lists.
     :ivar is_host: whether it must be a node of the topology, or in `one_of`.
     :ivar one_of: the labels that are accepted; () for any that `pattern` and `is_host` accept.
     """
@@ -166,13 +191,62 @@ def parse_runbooks(
     if len(entries) > MAX_RUNBOOKS:
         hint = "List at most %d runbooks" % MAX_RUNBOOKS
         raise InvalidInput(path, len(entries), "is too long", hint)
+    runbooks, errors = read_runbooks(entries, allowed_actions, crew_names, path)
+    if errors:
+        raise errors[0]
+    return runbooks
+
+
+def read_runbooks(
+    entries: list[Any],
+    allowed_actions: Iterable[str],
+    crew_names: Iterable[str],
+    path: str = "infrastructure.runbooks",
+) -> tuple[tuple[Runbook, ...], list[InvalidRunbook]]:
+    """Return (the valid ones of at most MAX_RUNBOOKS runbooks, what is wrong with the others)."""
     allowed, crews = frozenset(allowed_actions), frozenset(crew_names)
     runbooks: list[Runbook] = []
-    for n, entry in enumerate(entries):
-        runbook = _runbook("%s[%d]" % (path, n), entry, allowed, crews)
-        _require_unique("%s[%d].name" % (path, n), runbook.name, runbooks)
-        runbooks.append(runbook)
-    return tuple(runbooks)
+    errors: list[InvalidRunbook] = []
+    for n, entry in enumerate(entries[:MAX_RUNBOOKS]):
+        runbook_path = "%s[%d]" % (path, n)
+        try:
+            runbook = _runbook(runbook_path, entry, allowed, crews)
+            _require_unique(runbook_path + ".name", runbook.name, runbooks)
+        except InvalidInput as error:
+            errors.append(InvalidRunbook(error, runbook_path, entry))
+        else:
+            runbooks.append(runbook)
+    return tuple(runbooks), errors
+
+
+def read_outlines(entries: Any) -> tuple[Runbook, ...]:
+    """Return the runbooks without their steps, as far as they can be read, valid or not.
+
+    An alert of one that is invalid is still an alert of it: it must not be handled as if there were
+    none.
+    """
+    outlines = []
+    for entry in entries[:MAX_RUNBOOKS] if isinstance(entries, list) else ():
+        name, match = _readable_name(entry), entry.get("match") if isinstance(entry, dict) else None
+        if name is None or not isinstance(match, dict) or not match:
+            continue
+        try:
+            conditions = tuple(_conditions("match", match))
+        except InvalidInput:
+            continue
+        mode = entry.get("mode")
+        outlines.append(Runbook(name, conditions, (), mode if mode in MODES else None))
+    return tuple(outlines)
+
+
+def _readable_name(entry: Any) -> Optional[str]:
+    """Return the name of a runbook or step as it is configured, or None if it has no valid one."""
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return name if is_name(name, MAX_PART_CHARS) else None
+
+
+def _step_name(index: int) -> str:
+    return "step%d" % (index + 1)
 
 
 def _runbook(path: str, entry: Any, allowed: frozenset[str], crews: frozenset[str]) -> Runbook:
@@ -240,9 +314,8 @@ def _step(
         raise InvalidInput(path + ".crew", crew, "is a crew, not an action", hint)
     approval = read_approval(path, entry)
     name = _part_name(
-        path + ".name", default_if_none(entry.get("name"), "step%d" % (index + 1))
+        path + ".name", default_if_none(entry.get("name"), _step_name(index))
     )
-    parameters = _object(path + ".parameters", entry.get("parameters"))
     settle = entry.get("settle_seconds")
     if settle is not None:
         settle = read_int(entry, "settle_seconds", None, 0, MAX_SETTLE_SECONDS, path + ".")
@@ -250,12 +323,7 @@ def _step(
         name=name,
         action=action,
         crew=crew,
-        parameters={
-            require_identifier(path + ".parameters", key): _parameter(
-                path + ".parameters.", key, value
-            )
-            for key, value in parameters.items()
-        },
+        parameters=_parameters(path + ".parameters", entry.get("parameters")),
         approval=approval,
         seconds=read_seconds(entry, path + ".seconds", DEFAULT_STEP_SECONDS),
         retries=read_int(entry, "retries", 0, 0, MAX_RETRIES, path + "."),
@@ -264,15 +332,31 @@ def _step(
     )
 
 
-def _parameter(prefix: str, name: str, value: Any) -> Union[LabelParameter, Any]:
+def _parameters(path: str, entry: Any) -> dict[str, Union[LabelParameter, Any]]:
+    parameters = {
+        require_identifier(path, name): _parameter("%s.%s" % (path, name), name, value)
+        for name, value in _object(path, entry).items()
+    }
+    labels = {name for name, value in parameters.items() if isinstance(value, LabelParameter)}
+    for name, value in parameters.items():
+        inserted = set() if name in labels else labels & variables_in(value)
+        if inserted:
+            reason = "is a template with the parameter %s, which is a label" % min(inserted)
+            hint = "Write the value in the step: a label is never a part of a text"
+            raise InvalidInput("%s.%s" % (path, name), None, reason, hint)
+    return parameters
+
+
+def _parameter(path: str, name: str, value: Any) -> Union[LabelParameter, Any]:
     """Return the LabelParameter that `value` describes, or else `value` itself."""
     if not isinstance(value, dict) or "label" not in value:
+        _require_no_label_in(path, value)
         return value
-    path = prefix + name
     value = _object(path, value, _LABEL_KEYS)
     if holds_command(name):
-        hint = "Write the command in the step, or call an action with a parameter for the value"
-        raise InvalidInput(path, value["label"], "is a command line, which takes no label", hint)
+        reason = "is named like a command line, code or a credential, which takes no label"
+        hint = "Write the value in the step, in a runbook for each value of the label"
+        raise InvalidInput(path, value["label"], reason, hint)
     label = value["label"]
     if not isinstance(label, str) or not label.strip():
         raise InvalidInput(path + ".label", label, "is not the name of a label", _HINT)
@@ -287,6 +371,22 @@ def _parameter(prefix: str, name: str, value: Any) -> Union[LabelParameter, Any]
         is_host=is_host,
         one_of=() if one_of is None else _texts(path + ".one_of", one_of),
     )
+
+
+def _require_no_label_in(path: str, value: Any) -> None:
+    """Raise InvalidInput if an object or a list contains what would be a label as a parameter."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        parts = (("%s.%s" % (path, name), part) for name, part in value.items())
+    elif isinstance(value, list):
+        parts = (("%s[%d]" % (path, n), part) for n, part in enumerate(value))
+    for part_path, part in parts:
+        if isinstance(part, dict) and isinstance(part.get("label"), str) and (
+            part.keys() <= set(_LABEL_KEYS)
+        ):
+            hint = "A label is the value of a whole parameter; what is no label may be JSON text"
+            raise InvalidInput(part_path, part["label"], "is a label inside a parameter", hint)
+        _require_no_label_in(part_path, part)
 
 
 def _pattern(path: str, pattern: Any) -> "re.Pattern[str]":

@@ -166,9 +166,8 @@ def _runbooks(env: Environment, config: InfrastructureConfig) -> CheckEntry:
         count = count_noun(len(config.runbooks), "runbook")
         return check_entry("runbooks", OK, "%s, whose actions exist" % count)
     first = problems[0]
-    details = "%s; %s/%s: %s %s" % (
-        count_noun(len(problems), "problem"), first["runbook"], first["step"], first["field"],
-        first["reason"],
+    details = "%s; %s" % (
+        count_noun(len(problems), "problem"), runbook_explanation.describe_problem(first)
     )
     hint = first["hint"]
     if len(problems) > 1:

@@ -1,7 +1,8 @@
 """The environment of a run: settings, datastore, clock, HTTP and StackStorm."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from synthralos.calls import http
 from synthralos.calls.credentials import Credentials
@@ -14,6 +15,12 @@ from synthralos.storage.datastore import BestEffortDatastore
 from synthralos.storage.host_memory import HostMemory
 from synthralos.storage.stackstorm_api import StackStormError
 
+if TYPE_CHECKING:
+    import requests
+
+    from synthralos.calls.trace_exporter import Tracing
+    from synthralos.config.connection import Connection
+
 
 @dataclass
 class Environment:
@@ -24,8 +31,8 @@ class Environment:
     :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's
         own.
     :ivar is_workflow: whether that is a workflow's run.
-    :ivar api: stackstorm.Api, or None where there is none.
-    :ivar tracing: collector.Tracing, or None where traces go nowhere.
+    :ivar api: StackStorm's, or None where there is none.
+    :ivar tracing: None where traces go nowhere.
     :ivar own_process: whether the process runs this action alone; see http.Client.
     """
 
@@ -35,12 +42,12 @@ class Environment:
     run: str
     redactor: Redactor
     api: Any = None
-    session: Optional[object] = None
+    session: "Optional[requests.Session]" = None
     is_workflow: bool = False
-    tracing: Optional[object] = None
+    tracing: "Optional[Tracing]" = None
     own_process: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._credentials = Credentials(self.store.secret, self.redactor)
         self.client = http.Client(self.credentials, self.now, self.session, self.own_process)
         if self.settings.budget:
@@ -52,10 +59,10 @@ class Environment:
         self.host_memory = HostMemory(self.store, self.now, self.settings.breaker)
         self.account_memory = AccountMemory(self.store, self.now)
 
-    def deadline(self, case):
+    def deadline(self, case: Mapping[str, Any]) -> Deadline:
         return Deadline(case["deadline"], self.now)
 
-    def fire(self, trigger, payload):
+    def fire(self, trigger: str, payload: Mapping[str, Any]) -> str:
         """Dispatch a trigger; null values in `payload` are left out.
 
         :returns: the trigger's reference, or "not fired: " and why. A failure never ends a run.
@@ -69,6 +76,6 @@ class Environment:
             return "not fired: %s" % error
         return trigger
 
-    def credentials(self, connection, fresh=False):
-        """(secret or None, headers) of a connection; what the datastore holds is decrypted."""
+    def credentials(self, connection: "Connection", fresh: bool = False) -> http.Resolved:
+        """The credentials of a connection; what the datastore holds is decrypted."""
         return self._credentials(connection, fresh)

@@ -1,7 +1,8 @@
 """The record of a run that was not recovered: history, ticket, summary, trigger and webhook."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict
 
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
@@ -10,7 +11,7 @@ from synthralos.escalation.ticket_evidence import Evidence
 from synthralos.runtime import workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.storage import history
-from synthralos.storage.stackstorm_api import ENDED, StackStormError
+from synthralos.storage.stackstorm_api import StackStormError, has_ended
 
 TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0
@@ -49,13 +50,24 @@ class FailedRun:
     evidence: list[Evidence] = field(default_factory=list)
 
 
-def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
-    """Write the record of a failed run. An unavailable datastore, API or platform is no error.
+class FailureRecord(TypedDict):
+    """What was recorded of a failed run: its ticket, the entry of its history, and who was told.
 
-    :returns: {ticket, occurrences, notifications, record, trigger, webhook}; ticket, occurrences
-        and record are None where they could not be stored. A redriven run has no ticket while its
-        redrive is at work, which opens one for all of its runs.
+    `ticket`, `occurrences` and `record` are None where they could not be stored. A redriven run has
+    no ticket while its redrive is at work, which opens one for all of its runs. `trigger` and
+    `webhook` say what became of these; `webhook` is None where none is configured.
     """
+
+    ticket: Optional[str]
+    occurrences: Optional[int]
+    notifications: list[dict[str, Any]]
+    record: Optional[str]
+    trigger: str
+    webhook: Optional[str]
+
+
+def record_failed_run(env: Environment, run: FailedRun) -> FailureRecord:
+    """Write the record of a failed run. An unavailable datastore, API or platform is no error."""
     cause = run.error["cause"]
     entry = {
         "event": "failed",
@@ -68,7 +80,9 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
         "attempts": run.attempts,
     }
     record_id = history.append_entry(env.store, run.subject, env.now(), entry)
-    ticket = {} if _has_redrive_at_work(env, run) else _open_ticket(env, run)
+    ticket: Mapping[str, Any] = {}
+    if not _has_redrive_at_work(env, run):
+        ticket = _open_ticket(env, run)
     if run.case is not None:
         failure = {"type": run.type if run.teaches else None, "cause": cause}
         workflow_run.record_summary(env, run.case, "failed", failure, **run.facts)
@@ -95,11 +109,11 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
     }
 
 
-def _open_ticket(env: Environment, run: FailedRun) -> dict[str, Any]:
+def _open_ticket(env: Environment, run: FailedRun) -> Mapping[str, Any]:
     # All actions of a workflow import this module, and one of them records.
     from synthralos.escalation import ticketing
 
-    ticket: Optional[dict[str, Any]] = ticketing.open_failure_ticket(
+    ticket: Optional[Mapping[str, Any]] = ticketing.open_failure_ticket(
         env,
         env.settings.escalation,
         run.workflow,
@@ -122,7 +136,7 @@ def _has_redrive_at_work(env: Environment, run: FailedRun) -> bool:
     if mark is None or env.api is None:
         return False
     try:
-        return env.api.execution(mark["run"], "status").get("status") not in ENDED
+        return not has_ended(env.api, mark["run"])
     except StackStormError:
         return False
 

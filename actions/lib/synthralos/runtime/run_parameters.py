@@ -7,14 +7,15 @@ here.
 import base64
 import binascii
 import re
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, Optional, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import parse_iso
 from synthralos.storage import last_queries
-from synthralos.storage.datastore import PREFIX
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore
 from synthralos.telemetry import trace_context
 
 FROM_CASE, FROM_TRIGGER, FROM_LAST = "@case", "@trigger", "@last"
@@ -33,7 +34,9 @@ class RedriveMark(TypedDict):
     run: str
 
 
-def read_parameters(execution, store=None):
+def read_parameters(
+    execution: Mapping[str, Any], store: Optional[BestEffortDatastore] = None
+) -> dict[str, Any]:
     """The parameters of `execution`: what the caller gave, over the defaults, text resolved.
 
     `@case` is replaced by what the parameter `case` holds, `@trigger` by what the trigger instance
@@ -53,7 +56,7 @@ def read_parameters(execution, store=None):
     return dict(resolved, rerun_of=origin) if origin else resolved
 
 
-def origin_of(execution):
+def origin_of(execution: Optional[Mapping[str, Any]]) -> Optional[str]:
     """Return the execution that `execution`, or its `context` alone, runs again, or None."""
     context = (execution or {}).get("context")
     rerun = context.get("re-run") if isinstance(context, dict) else None
@@ -61,18 +64,18 @@ def origin_of(execution):
     return origin if isinstance(origin, str) and origin else None
 
 
-def is_disabled_for(execution, store):
+def is_disabled_for(execution: Mapping[str, Any], store: BestEffortDatastore) -> bool:
     """Whether a rule started `execution` and the switch is off; people always may."""
     by_rule = execution.get("rule") or execution.get("trigger_instance")
     return bool(by_rule) and is_switched_off(store)
 
 
-def is_switched_off(store):
+def is_switched_off(store: BestEffortDatastore) -> bool:
     """Whether rules may start nothing at all."""
     return str(store.get(ENABLED_KEY)).strip().lower() in _OFF
 
 
-def require_enabled(execution, store):
+def require_enabled(execution: Mapping[str, Any], store: BestEffortDatastore) -> None:
     """InvalidInput when the switch is off for `execution`."""
     if is_disabled_for(execution, store):
         raise InvalidInput(
@@ -83,7 +86,11 @@ def require_enabled(execution, store):
         )
 
 
-def resolve_placeholders(parameters, payload=None, store=None):
+def resolve_placeholders(
+    parameters: Mapping[str, Any],
+    payload: object = None,
+    store: Optional[BestEffortDatastore] = None,
+) -> dict[str, Any]:
     """`parameters` with the placeholders and the encoded texts replaced.
 
     :raises InvalidInput: a placeholder has no value, or a text is not base64 of UTF-8.
@@ -91,7 +98,7 @@ def resolve_placeholders(parameters, payload=None, store=None):
     content = _open_case(parameters.get("case"), store)
     case_request = _case_request(content)
     payload_fields = _payload_body(payload)
-    resolved = {}
+    resolved: dict[str, Any] = {}
     if isinstance(case_request.get("rules"), dict):
         resolved["rules"] = case_request["rules"]
     for name, value in parameters.items():
@@ -109,7 +116,9 @@ def resolve_placeholders(parameters, payload=None, store=None):
         elif value == FROM_LAST:
             agent = parameters.get("agent_id")
             last_query = (
-                {name: last_queries.last_query(store, agent)} if store and is_name(agent) else {}
+                {name: last_queries.last_query(store, str(agent))}
+                if store and is_name(agent)
+                else {}
             )
             resolved[name] = _require_source(
                 name, value, last_query, "Give the query: no earlier query is known for this agent"
@@ -127,17 +136,17 @@ def resolve_placeholders(parameters, payload=None, store=None):
     return resolved
 
 
-def _is_redrive_mark(value):
+def _is_redrive_mark(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("run"), str)
 
 
-def _require_source(name, value, source, hint):
+def _require_source(name: str, value: Any, source: Mapping[str, Any], hint: str) -> Any:
     if source.get(name) is None:
         raise InvalidInput(name, value, "cannot be resolved", hint)
     return source[name]
 
 
-def _open_case(case, store):
+def _open_case(case: Any, store: Optional[BestEffortDatastore]) -> dict[str, Any]:
     """What the case of another workflow holds: {} without one."""
     if not case:
         return {}
@@ -149,19 +158,19 @@ def _open_case(case, store):
     return content
 
 
-def _case_request(content):
+def _case_request(content: dict[str, Any]) -> dict[str, Any]:
     request = content.get("request", content)
     return request if isinstance(request, dict) else {}
 
 
-def _payload_body(payload):
+def _payload_body(payload: object) -> dict[str, Any]:
     if not isinstance(payload, dict):
         return {}
     body = payload.get("body")
     return body if isinstance(body, dict) else payload
 
 
-def decode_base64(field, value):
+def decode_base64(field: str, value: Any) -> Any:
     """`value` with every text `base64:<...>` in it replaced by what it encodes, as UTF-8."""
     if isinstance(value, str) and value.startswith(ENCODED):
         encoded = re.sub(r"\s", "", value[len(ENCODED):])
@@ -180,13 +189,13 @@ def decode_base64(field, value):
     return value
 
 
-def start_time(execution, default):
+def start_time(execution: Mapping[str, Any], default: float) -> float:
     """When the execution started, in seconds since the epoch."""
     started = parse_iso(execution.get("start_timestamp"))
     return default if started is None else started
 
 
-def require_text(name, value, min_chars=1):
+def require_text(name: str, value: object, min_chars: int = 1) -> str:
     """Return `value`.
 
     :raises InvalidInput: it is not text, or has fewer than `min_chars` characters without the
@@ -197,7 +206,7 @@ def require_text(name, value, min_chars=1):
     return value
 
 
-def require_object(name, value):
+def require_object(name: str, value: object) -> dict[str, Any]:
     """`value` when it is an object, {} for None, else InvalidInput."""
     if value is None:
         return {}
