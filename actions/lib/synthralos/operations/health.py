@@ -64,11 +64,14 @@ class Rate(TypedDict):
     success_rate: Optional[float]
 
 
-class TargetStats(TypedDict):
+# The functional form, because the key is no name for code.
+_Answers = TypedDict("_Answers", {"answered": int})  # noqa: UP013
+
+
+class TargetStats(_Answers):
     """The attempts at a target, and how many of them it answered; `success_rate`: 0 to 1."""
 
     attempts: int
-    answered: int
     success_rate: float
 
 
