@@ -3,7 +3,6 @@ from synthralos.automation import config as automation_config
 from synthralos.core.errors import InvalidInput
 from synthralos.core.plurals import count_noun
 from synthralos.runtime import run_parameters
-from synthralos.storage import inquiries
 from synthralos_action import ResourceAction
 
 
@@ -26,9 +25,8 @@ class Approvals(ResourceAction):
             text = run_parameters.require_text(
                 "answer", run_parameters.decode_base64("answer", text)
             )
-        execution_id = parameters["execution_id"]
-        self.read(env, inquiries.parse_question_id(execution_id)[0], "id")
-        approval = approvals.answer(env, execution_id, approved, text, self._timeout(env))
+        question = parameters["execution_id"]
+        approval = approvals.answer(env, question, approved, text, self._timeout(env))
         verb = "answered" if approved is None else "approved" if approved else "refused"
         summary = "%s of %s is %s: %s" % (
             approval["id"], approval["workflow"], verb, approval["question"])

@@ -9,13 +9,22 @@ from synthralos_action import ResourceAction
 DEFAULT = "default"
 
 
+def _unknown_runbook(runbook, names):
+    hint = "There are: " + (", ".join(names) or "none")
+    return InvalidInput("runbook", runbook, "is not in the configuration", hint)
+
+
 class AutomationModes(ResourceAction):
     """`automation.get_mode` and `automation.set_mode`: what may start by itself."""
 
     resource = "automation"
 
     def _get_mode(self, env, parameters):
-        return self._in_force(env)
+        runbook = parameters.get("runbook")
+        result = self._in_force(env, runbook)
+        if runbook is not None and runbook not in result["runbooks"]:
+            raise _unknown_runbook(runbook, result["runbooks"])
+        return result
 
     def _set_mode(self, env, parameters):
         mode, runbook = parameters["mode"], parameters.get("runbook")
@@ -31,8 +40,7 @@ class AutomationModes(ResourceAction):
         names = modes.configured_runbooks(env)
         # The override of a runbook that is gone can still be removed.
         if runbook not in names and mode != DEFAULT:
-            hint = "There are: " + (", ".join(names) or "none")
-            raise InvalidInput("runbook", runbook, "is not in the configuration", hint)
+            raise _unknown_runbook(runbook, names)
 
     @staticmethod
     def _in_force(env, runbook=None):

@@ -93,13 +93,17 @@ COMMANDS = {
     "close_breaker": [("close breaker route:openai/us", {"target": "route:openai/us"})],
     "release_breaker": [("release breaker route:openai/us", {"target": "route:openai/us"})],
     "resume_agent": [("resume agent trainer_01", {"agent_id": "trainer_01"})],
-    "mode": [("agents mode", {})],
+    "mode": [("agents mode", {}), ("runbook disk-full mode", {"runbook": "disk-full"})],
     "set_mode": [
         ("agents mode approve", {"mode": "approve"}),
         ("runbook disk-full mode act", {"mode": "act", "runbook": "disk-full"}),
     ],
-    "approvals": [("approvals", {})],
-    "approve_run": [("approve run " + RUN, {"execution_id": RUN})],
+    # Whoever has forgotten the id is shown what there is.
+    "approvals": [("approvals", {}), ("approve run", {}), ("refuse run", {})],
+    "approve_run": [
+        ("approve run " + RUN, {"execution_id": RUN}),
+        ("approve run %s-2" % RUN, {"execution_id": RUN + "-2"}),
+    ],
     "refuse_run": [("refuse run " + RUN, {"execution_id": RUN})],
 }
 

@@ -31,6 +31,19 @@ class AutomationSetModeTest(ActionCase):
         self.assertRefused("runbook", self.run_action(mode="act", runbook="disk-full"), "none")
         self.assertTrue(self.run_action(mode="default", runbook="disk-full")[0])
 
+    def test_the_mode_of_one_runbook_is_shown(self):
+        self.config["infrastructure"] = {
+            "crews": [{"name": "on-call", "channels": ["slack"]}],
+            "runbooks": [{
+                "name": "disk-full", "match": {"alertname": "A"}, "mode": "approve",
+                "steps": [{"crew": "on-call"}],
+            }],
+        }
+        _, result = self.run_other("automation.get_mode", runbook="disk-full")
+        self.assertEqual(result["summary"], "disk-full: approve (the runbook disk-full)")
+        outcome = self.run_other("automation.get_mode", runbook="disk-ful")
+        self.assertRefused("runbook", outcome, "There are: disk-full")
+
     def test_a_name_that_is_none_is_refused(self):
         self.assertRefused("runbook", self.run_action(mode="act", runbook="{{ x }}"))
 

@@ -43,6 +43,28 @@ def test_tickets_are_lines_the_most_urgent_first():
     assert lines[1].endswith("{{ foo }}")
 
 
+def test_approvals_are_lines_with_the_id_that_answers_them():
+    approvals = [
+        {"id": "a%d-2" % n, "run": "a%d" % n, "workflow": "infrastructure_repair",
+         "since": "10:00", "until": "11:00" if n else None, "question": "web-%d: {{ foo }}" % n}
+        for n in range(12)
+    ]
+    result = {"summary": "12 approvals wait for an answer", "approvals": approvals}
+    lines = render_answer("approvals.yaml", {"result": result}).strip().split("\n")
+    assert len(lines) == 1 + 10 + 2
+    assert lines[1] == "a0-2 infrastructure_repair since 10:00: web-0: {{ foo }}"
+    assert lines[2].startswith("a1-2 infrastructure_repair since 10:00 until 11:00: web-1")
+    assert lines[11] == "and 2 more: st2 run synthralos.approval.list"
+    assert "`approve run <id>`" in lines[12]
+
+
+def test_the_mode_is_shown_with_how_to_change_it():
+    result = {"summary": "observe (automation.mode)", "mode": "observe"}
+    lines = render_answer("mode.yaml", {"result": result}).strip().split("\n")
+    assert lines[0] == "observe (automation.mode)" and "agents mode observe" in lines[1]
+    assert "runbook <name> mode approve" in lines[1]
+
+
 def test_each_answer_goes_to_the_thread():
     for name in metadata("aliases"):
         document = read("aliases/" + name)

@@ -76,7 +76,8 @@ class MemoryDatastore:
     def get(self, name, decrypt=False):
         self._reach("get")
         with self._lock:
-            return self._live().get(name)
+            value, until = self._rows.get(name, (None, None))
+            return value if self._is_live(until) else None
 
     def put(self, name, value, ttl=None):
         self._reach("put")
@@ -91,8 +92,9 @@ class MemoryDatastore:
         self._reach("list")
         assert limit <= 100
         with self._lock:
-            rows = sorted(self._live().items(), reverse=True)
-        return [row for row in rows if row[0].startswith(prefix)][offset:offset + limit]
+            rows = [(name, value) for name, (value, until) in self._rows.items()
+                    if name.startswith(prefix) and self._is_live(until)]
+        return sorted(rows, reverse=True)[offset:offset + limit]
 
     def delete(self, name):
         self._reach("delete")
@@ -100,11 +102,10 @@ class MemoryDatastore:
             return self._rows.pop(name, None) is not None
 
     def names(self):
-        return sorted(self._live())
+        return sorted(name for name, (_, until) in self._rows.items() if self._is_live(until))
 
-    def _live(self):
-        now = self._now()
-        return {name: v for name, (v, until) in self._rows.items() if until is None or until > now}
+    def _is_live(self, until):
+        return until is None or until > self._now()
 
     def _reach(self, operation):
         if self.away is True or operation in self.away:

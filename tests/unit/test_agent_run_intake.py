@@ -356,6 +356,7 @@ def test_a_run_of_an_agent_that_is_unsafe_to_repeat_is_left_to_a_person(intake, 
 def test_in_the_mode_observe_nothing_is_started(intake, api):
     result = intake.receive(mode="observe")
     assert (result["outcome"], result["would"]["outcome"]) == ("observed", "started")
+    assert result["summary"].endswith("would start agent_recovery") and result["reason"] is None
     assert api.started == []
 
 

@@ -228,6 +228,22 @@ def test_an_answer_after_its_time_is_none(world, clock, timeout, late):
     assert api.statuses == [(INQUIRY, "timeout"), (RUN, "resuming")]
 
 
+@pytest.mark.parametrize("typed", [
+    RUN, " %s " % RUN, RUN.upper(), "<%s>" % RUN, "`%s`" % RUN, RUN + ".",
+])
+def test_an_id_is_read_as_people_type_it(world, typed):
+    env, _ = world()
+    assert approvals.answer(env, typed, approved=True)["run"] == RUN
+
+
+@pytest.mark.parametrize("typed", ["", "123", RUN + "-0", RUN + "-", RUN + " now", "{{ x }}"])
+def test_what_is_no_id_says_how_to_find_one(world, typed):
+    env, api = world()
+    with pytest.raises(InvalidInput, match="is not the id of an approval") as refusal:
+        approvals.answer(env, typed, approved=True)
+    assert "`approvals`" in refusal.value.hint and api.responses == []
+
+
 def test_a_time_limit_of_the_run_comes_before_the_configured_one(world):
     env, _ = world()
     inquiries.record_inquiry(env.store, RUN, 1_700_000_500, "May it?")

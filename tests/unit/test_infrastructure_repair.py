@@ -658,9 +658,9 @@ def test_a_question_says_how_many_actions_it_does_not_show(infra):
     names = ["n%d" % n for n in range(9)]
     Run(infra.env, nodes=names).to("ask")
     question = inquiries.get_inquiry(infra.env.store, infra.env.run)["question"]
-    shown = sum("%s: ops.restart" % name in question for name in names)
-    assert 1 < shown < 9 and len(question) <= 4000 and not question.endswith("[...]")
-    assert question.startswith("9 actions, of which %d are not shown" % (9 - shown))
+    count = sum("%s: ops.restart" % name in question for name in names)
+    assert 1 < count < 9 and len(question) <= 4000 and not question.endswith("[...]")
+    assert question.startswith("9 actions, of which %d are not shown" % (9 - count))
 
 
 def test_a_refusal_ends_the_run_cleanly(infra):

@@ -247,10 +247,76 @@ def test_a_plan_that_cannot_be_made_says_why(make_env, api):
     assert "infrastructure.crews[0]" in entry["would"]["plan"]["error"]
 
 
+# What the mode observe may write: what it has observed, and which things are called alike.
+OBSERVED_KINDS = {
+    "observation", "incident", "observed_start", "firing_alert", "seen_cluster",
+}
+
+
+class NoCalls:
+    """In place of the HTTP client: nothing outside is asked or told anything."""
+
+    def __getattr__(self, name):
+        raise AssertionError("the client is used: %s" % name)
+
+
+@pytest.fixture
+def quiet_env(make_env, api):
+    """An environment that would be able to do anything."""
+    env = make_env({
+        "infrastructure": dict(
+            INFRASTRUCTURE, silence_alerts=True,
+            prometheus={"base_url": "http://127.0.0.1:9"},
+        ),
+        "planner": {"model": "gpt-4"},
+        "escalation": {"webhook": {"url": "http://127.0.0.1:9/crews"}},
+        "sensors": {"alertmanager": {"url": "http://127.0.0.1:9"}},
+    }, api=api)
+    env.client = NoCalls()
+    return env
+
+
+def assert_nothing_done(api, datastore):
+    assert api.started == [] and api.fired == []
+    kinds = {name.split(".")[1] for name in datastore.names()}
+    assert kinds <= OBSERVED_KINDS, kinds - OBSERVED_KINDS
+
+
 @pytest.mark.parametrize("name", notifications.names())
-def test_no_notification_starts_or_opens_anything(env, api, store, name):
-    receive(env, notifications.load(name))
-    assert api.started == [] and api.fired == [] and tickets.list_tickets(store) == []
+@pytest.mark.parametrize("workflow", ["auto", "agent_recovery", "infrastructure_repair"])
+def test_no_notification_has_any_effect(quiet_env, api, datastore, name, workflow):
+    body = notifications.load(name)
+    for status in ("firing", "resolved", "firing"):
+        for alert in body.get("alerts", ()):
+            alert["status"] = status
+        payload = {"body": body}
+        assert alert_intake.receive(quiet_env, AutomationConfig(), payload, workflow)[0]
+    assert_nothing_done(api, datastore)
+
+
+@pytest.mark.parametrize("fields", [
+    {"query": "6 x 7?"}, {}, {"agentId": "no name {{"}, {"failureType": "llm_error", "query": "q"},
+])
+def test_no_failure_of_a_platform_has_any_effect(quiet_env, api, datastore, fields):
+    body = dict({"id": "e1", "agentId": "bot", "failureType": "timeout"}, **fields)
+    for _ in range(2):
+        failure_intake.receive(quiet_env, AutomationConfig(), {"body": body})
+    assert_nothing_done(api, datastore)
+
+
+@pytest.mark.parametrize("parameters", [
+    {"model": "gpt-4", "prompt": "q"}, {"agent_id": "bot", "query": "q"},
+    {"endpoint": "/v1/x", "body": {}}, {"cmd": "date"}, {"agent_id": "bot", "query": "********"},
+])
+def test_no_failed_execution_has_any_effect(quiet_env, api, datastore, parameters):
+    run = "5f0c000000000000000000aa"
+    api.runs[run] = {
+        "id": run, "action": {"ref": "acme.ask"}, "parameters": parameters, "status": "failed",
+        "result": {"result": {"error": "rate limit reached"}}, "context": {},
+        "start_timestamp": SINCE,
+    }
+    failure_intake.receive_execution(quiet_env, AutomationConfig(), {"execution_id": run})
+    assert_nothing_done(api, datastore)
 
 
 def test_one_workflow_may_act_while_the_others_are_observed(env, api, store):

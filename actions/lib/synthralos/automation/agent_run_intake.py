@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Optional
 
-from synthralos.automation import admission, outcomes
+from synthralos.automation import admission, observation, outcomes
 from synthralos.automation.alert_triage import NOT_A_FAILURE
 from synthralos.automation.config import AutomationConfig
 from synthralos.automation.incident import Incident, failure_fields
@@ -119,8 +119,9 @@ def _receive_run(env: Environment, config: AutomationConfig, platform_run: _Plat
         reason = "a later run has begun on the same thread"
         return _nothing(NOT_A_FAILURE, reason, agent)
     result: Result = admission.admit(env, config, incident)
-    summary = outcomes.describe(result, agent.agent_id)
-    return dict({"summary": summary, "reason": outcomes.REASONS.get(result["outcome"])}, **result)
+    summary = observation.describe_result(result, agent.agent_id)
+    outcome = (result.get("would") or result)["outcome"]
+    return dict({"summary": summary, "reason": outcomes.REASONS.get(outcome)}, **result)
 
 
 def _platforms(env: Environment, api: str, name: Optional[str]) -> list[Platform]:

@@ -18,6 +18,9 @@ ANSWER = "answer"
 # As the workflow's inquiry has it, and what of it a text may take.
 MAX_ANSWER_CHARS = 12000
 MAX_ANSWER_BYTES = (MAX_ANSWER_CHARS - len(ENCODED)) // 4 * 3
+_HOW_TO_LIST = (
+    "List what waits with `approvals` in the chat, or with `st2 run synthralos.approval.list`"
+)
 _ATTRIBUTES = "context,start_timestamp,result,status"
 
 
@@ -115,7 +118,11 @@ def answer(env, execution_id, approved=None, text=None, timeout=0):
 
 def _find(env, execution_id, timeout):
     """Return the one open approval that an answer is for; see `answer`."""
-    run, number = inquiries.parse_question_id(execution_id)
+    named = inquiries.parse_question_id(execution_id)
+    if named is None:
+        hint = "It is 24 hexadecimal digits, for a later question with its number. " + _HOW_TO_LIST
+        raise InvalidInput("execution_id", execution_id, "is not the id of an approval", hint)
+    run, number = named
     open_approvals = pending(env, timeout)
     for approval in open_approvals:
         if run == approval["inquiry"]:
@@ -139,8 +146,7 @@ def _find(env, execution_id, timeout):
             "Give one of these: %s" % ids,
         )
     raise InvalidInput(
-        "execution_id", execution_id, "does not wait for an approval",
-        "List those that do with `st2 run synthralos.approval.list`, or `approvals` in the chat",
+        "execution_id", execution_id, "does not wait for an approval", _HOW_TO_LIST
     )
 
 

@@ -272,8 +272,4 @@ def _text(parameters, names):
 
 
 def _summary(result):
-    text = outcomes.describe(result, result["subject"] or "nothing to do")
-    would = result.get("would")
-    if would is not None:
-        text += ", %s" % observation.describe(would)
-    return text
+    return observation.describe_result(result, result["subject"] or "nothing to do")

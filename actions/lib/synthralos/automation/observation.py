@@ -6,7 +6,7 @@ A person who would have been asked is not asked either: a week of observing must
 
 from typing import Any, Optional
 
-from synthralos.automation import would_be
+from synthralos.automation import outcomes, would_be
 from synthralos.automation.decision import Event, is_observed_start
 from synthralos.automation.incident import Incident
 from synthralos.automation.outcomes import (
@@ -85,6 +85,13 @@ def describe(would: dict[str, Any]) -> str:
     if would["outcome"] == RUNNING:
         return "would be covered by a run that is under way"
     return "would ask a person: %s" % would["reason"]
+
+
+def describe_result(result: dict[str, Any], subject: str) -> str:
+    """Return the result of an admission as a line: `observed: bot, would start agent_recovery`."""
+    text = outcomes.describe(result, subject)
+    would = result.get("would")
+    return text if would is None else "%s, %s" % (text, describe(would))
 
 
 def observe_over_limit(

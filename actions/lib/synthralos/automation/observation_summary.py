@@ -25,7 +25,7 @@ class Group:
 
     :ivar reports: the number of alerts and failures that were reported, repeats included.
     :ivar incidents: what they were about.
-    :ivar started, asked: the incidents of the first two sets; one may have been in both.
+    :ivar started, questioned: the incidents of the first two sets; one may have been in both.
     :ivar starts: the number of runs that would have been started.
     :ivar unplanned: how many of these would have had nothing to do.
     :ivar subjects: the agents and nodes that these would have been about.
@@ -36,7 +36,7 @@ class Group:
     reports: int = 0
     incidents: set[IncidentKey] = field(default_factory=set)
     started: set[IncidentKey] = field(default_factory=set)
-    asked: set[IncidentKey] = field(default_factory=set)
+    questioned: set[IncidentKey] = field(default_factory=set)
     starts: int = 0
     unplanned: int = 0
     subjects: set[str] = field(default_factory=set)
@@ -44,11 +44,11 @@ class Group:
 
     @property
     def left_to_person(self) -> int:
-        return len(self.asked - self.started)
+        return len(self.questioned - self.started)
 
     @property
     def covered(self) -> int:
-        return len(self.incidents - self.started - self.asked)
+        return len(self.incidents - self.started - self.questioned)
 
     @property
     def median_seconds(self) -> Optional[float]:
@@ -156,7 +156,7 @@ def summarize(facts: Iterable[tuple[float, Observation]], since: float) -> Summa
             summary.crews.update(fact.crews)
         elif fact.outcome in REASONS:
             if fact.incident is not None:
-                group.asked.add(key)
+                group.questioned.add(key)
             if (fact.outcome, key) not in seen:
                 if fact.incident is not None:
                     seen.add((fact.outcome, key))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.calls import answer_format, idempotency, llm_wires, span_attributes
 from synthralos.calls.answer_format import Corrections
@@ -16,8 +16,10 @@ from synthralos.calls.llm_wires.refusals import Refusal, read_refusal
 from synthralos.calls.llm_wires.wire import CannotCarry, WireRequest
 from synthralos.core import failures
 from synthralos.core.failures import Failure
-from synthralos.storage.llm_spending import Reservation
-from synthralos.telemetry.llm_pricing import TokenUsage
+
+if TYPE_CHECKING:
+    from synthralos.storage.llm_spending import Reservation
+    from synthralos.telemetry.llm_pricing import TokenUsage
 
 # A reasoning model may refuse the limit's name, the temperature and a penalty.
 MAX_ADAPTATIONS = 4

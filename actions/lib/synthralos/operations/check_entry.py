@@ -12,9 +12,13 @@ class _Required(TypedDict):
 
 
 class CheckEntry(_Required, total=False):
-    """What was checked, its status (OK, FAILED or MISSING), and the way out of a failure."""
+    """What was checked, its status (OK, FAILED or MISSING), and the way out of a failure.
+
+    `models`: of a provider, {configured model: whether it is listed}; None if the list is unknown.
+    """
 
     hint: str
+    models: Optional[dict[str, bool]]
 
 
 def check_entry(name: str, status: str, details: str, hint: Optional[str] = None) -> CheckEntry:

@@ -13,21 +13,28 @@ The rules of `status`:
 choices of this pack. The original system's health was a count of errors without a rating.
 """
 
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Optional, TypedDict
+
 from synthralos.automation import config as automation_config
 from synthralos.automation import modes
 from synthralos.calls import llm_providers, provider_accounts
+from synthralos.calls.provider_accounts import ProviderAccount
 from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import to_iso
-from synthralos.operations.running_agents import running_agents
+from synthralos.operations.running_agents import RunningAgent, running_agents
+from synthralos.runtime.environment import Environment
 from synthralos.runtime.run_parameters import require_enabled
 from synthralos.storage import pauses, run_summaries, tickets, unreadable
 from synthralos.storage.account_memory import AccountMemory
-from synthralos.storage.circuit_breaker import CLOSED, OPEN
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX
+from synthralos.storage.circuit_breaker import CLOSED, OPEN, BreakerState
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, BestEffortDatastore, Rows
 from synthralos.storage.keyspace import KINDS, key_prefix
+from synthralos.storage.run_summaries import RunFacts
+from synthralos.storage.tickets import Ticket
 
 HEALTHY, DEGRADED, CRITICAL = "healthy", "degraded", "critical"
 OK, AWAY, OFF, UNKNOWN, MISSING = "ok", "away", "off", "unknown", "not_configured"
@@ -41,9 +48,116 @@ MAX_ROWS = MAX_PAGES * PAGE_SIZE
 RECENT_WINDOW_SECONDS = 3600
 RECENT_RUNS = 10
 POOR, FAIR = 0.5, 0.9
+# {target: state of its breaker, or None while the datastore is unavailable}
+BreakerStates = dict[str, Optional[BreakerState]]
 
 
-def get(env, agent_id=None):
+class Rate(TypedDict):
+    """How many runs were started by an error, and how many of them recovered; `success_rate`: 0 to
+    1, None of no runs.
+    """
+
+    total_errors: int
+    successful_recoveries: int
+    failed_recoveries: int
+    redriven: int
+    success_rate: Optional[float]
+
+
+# The functional form, because the key is no name for code.
+_Answers = TypedDict("_Answers", {"answered": int})  # noqa: UP013
+
+
+class TargetStats(_Answers):
+    """The attempts at a target, and how many of them it answered; `success_rate`: 0 to 1."""
+
+    attempts: int
+    success_rate: float
+
+
+class Stats(Rate):
+    """The rates of the newest runs. `since`: the end of the oldest, in ISO 8601; `capped`: whether
+    there are more than were read.
+    """
+
+    since: Optional[str]
+    capped: bool
+    last_hour: Rate
+    by_agent: dict[str, Rate]
+    by_target: dict[str, TargetStats]
+
+
+class KeyCount(TypedDict):
+    """How many keys of a kind there are; `capped`: at least MAX_ROWS."""
+
+    keys: int
+    capped: bool
+
+
+class ForcedState(TypedDict):
+    """The state in which an operator holds a breaker. `until`: in ISO 8601."""
+
+    state: str
+    until: str
+
+
+class AccountEntry(TypedDict):
+    """An account of a provider. `cause`, `until`: why it is not called, and until when, in ISO
+    8601; `cooling`: {target: when it may be called again} of its rate-limited targets.
+    """
+
+    account: str
+    provider: str
+    state: str
+    cause: Optional[str]
+    until: Optional[str]
+    cooling: dict[str, str]
+
+
+class PauseEntry(TypedDict):
+    """The pause of an agent; times in ISO 8601."""
+
+    agent_id: str
+    by: str
+    since: str
+    until: str
+    probe_at: Optional[str]
+
+
+class Reason(TypedDict):
+    """Why the status is not healthy. `level`: DEGRADED or CRITICAL."""
+
+    level: str
+    reason: str
+
+
+class HealthReport(TypedDict):
+    """The result of health.get; None is unknown, for want of the datastore.
+
+    `active_errors`: how many tickets are open, `tickets` by severity; `breakers`: {target: state};
+    `subsystem_status`: {subsystem: state}; `datastore`, `unreadable`: by kind.
+    """
+
+    summary: str
+    status: str
+    reasons: list[Reason]
+    agent_id: Optional[str]
+    active_errors: Optional[int]
+    stats: Optional[Stats]
+    breakers: dict[str, str]
+    forced: dict[str, ForcedState]
+    accounts: list[AccountEntry]
+    pauses: list[PauseEntry]
+    running_agents: Optional[list[RunningAgent]]
+    tickets: Optional[dict[str, int]]
+    subsystem_status: dict[str, str]
+    automation: Optional[Mapping[str, Any]]
+    datastore: Optional[dict[str, KeyCount]]
+    unreadable: Optional[dict[str, int]]
+    timestamp: str
+
+
+def get(env: Environment, agent_id: Optional[str] = None) -> HealthReport:
     """Return the result of health.get.
 
     :param agent_id: restrict it to the runs, tickets and pauses of this agent and its targets.
@@ -109,26 +223,29 @@ def get(env, agent_id=None):
     }
 
 
-class _CachedRows:
+class _CachedRows(BestEffortDatastore):
     """A read-only datastore of the rows that were already read, so nothing is read twice."""
 
-    def __init__(self, unavailable_reason):
-        self._rows, self.unavailable_reason = [], unavailable_reason
+    def __init__(self, unavailable_reason: Optional[str]) -> None:
+        super().__init__(None)
+        self._rows: Rows = []
+        self.unavailable_reason = unavailable_reason
 
-    def add(self, rows):
+    def add(self, rows: Rows) -> None:
         self._rows += rows
 
-    def list(self, prefix, limit=PAGE_SIZE, offset=0):
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
         matches = [row for row in self._rows if row[0].startswith(prefix)]
         return matches[offset:offset + limit]
 
-    def get(self, name, decrypt=False):
+    def get(self, name: str, decrypt: bool = False) -> Optional[str]:
         return dict(self._rows).get(name)
 
 
-def _read(store):
-    """Return (_CachedRows, {kind: {keys, capped}})."""
-    cached_rows, counts = _CachedRows(store.unavailable_reason), {}
+def _read(store: BestEffortDatastore) -> tuple[_CachedRows, dict[str, KeyCount]]:
+    """Return the rows of the kinds in READ, and how many keys of each kind there are."""
+    cached_rows = _CachedRows(store.unavailable_reason)
+    counts: dict[str, KeyCount] = {}
     for kind in READ:
         prefix, count = key_prefix(kind), 0
         for page in range(MAX_PAGES):
@@ -145,7 +262,7 @@ def _read(store):
     return cached_rows, counts
 
 
-def _count(store, prefix):
+def _count(store: BestEffortDatastore, prefix: str) -> int:
     """Count the keys with `prefix`, at most MAX_ROWS, by galloping and binary search."""
     low, high = 0, MAX_ROWS
     step = 1
@@ -159,11 +276,13 @@ def _count(store, prefix):
     return low
 
 
-def _breakers(env, cached_rows, counts, agent_id):
-    """Return ({target: BreakerState}, {target: {state, until}} of the breakers that are forced).
-
-    States are None while the datastore is unavailable.
-    """
+def _breakers(
+    env: Environment,
+    cached_rows: _CachedRows,
+    counts: Mapping[str, KeyCount],
+    agent_id: Optional[str],
+) -> tuple[BreakerStates, dict[str, ForcedState]]:
+    """Return the states of the breakers, and of those among them that are forced."""
     kinds = targets_by_kind(env.settings)
     names = kinds["platform"] if agent_id is not None else sum(kinds.values(), [])
     if env.store.unavailable_reason is not None:
@@ -177,7 +296,9 @@ def _breakers(env, cached_rows, counts, agent_id):
     }
 
 
-def _accounts(env, cached_rows, agent_id):
+def _accounts(
+    env: Environment, cached_rows: _CachedRows, agent_id: Optional[str]
+) -> list[ProviderAccount]:
     """Return the accounts of providers that have several, as provider_accounts.list_accounts does.
     """
     if agent_id is not None:
@@ -186,22 +307,25 @@ def _accounts(env, cached_rows, agent_id):
     return provider_accounts.list_accounts(env.settings.providers, memory)
 
 
-def _closed_off(breaker_states, accounts):
+def _closed_off(breaker_states: BreakerStates, accounts: Iterable[ProviderAccount]) -> set[str]:
     """Return the targets that are not called because of their account.
 
     A breaker that an operator forces closed overrides the account, as it does in runs.
     """
-    return {
-        target
-        for account in accounts if account.failure is not None
-        for target in account.targets
-        if breaker_states[target] is not None and not breaker_states[target].is_forced
-    }
+    closed_off: set[str] = set()
+    for account in accounts:
+        for target in account.targets if account.failure is not None else ():
+            breaker = breaker_states[target]
+            if breaker is not None and not breaker.is_forced:
+                closed_off.add(target)
+    return closed_off
 
 
-def _account_entry(account, breaker_states, is_unavailable):
-    """Return an account as the result has it; `cooling` has its rate-limited targets."""
-    failure, cooling = account.failure, {}
+def _account_entry(
+    account: ProviderAccount, breaker_states: BreakerStates, is_unavailable: bool
+) -> AccountEntry:
+    failure = account.failure
+    cooling: dict[str, str] = {}
     for target in account.targets:
         breaker = breaker_states[target]
         if breaker is not None and breaker.state == CLOSED and breaker.until is not None:
@@ -216,7 +340,7 @@ def _account_entry(account, breaker_states, is_unavailable):
     }
 
 
-def _summaries(cached_rows, now, agent_id):
+def _summaries(cached_rows: _CachedRows, now: float, agent_id: Optional[str]) -> list[RunFacts]:
     """Return the valid summaries of the newest runs."""
     summaries = []
     for run in run_summaries.recent_summaries(cached_rows, limit=MAX_ROWS):
@@ -229,39 +353,41 @@ def _summaries(cached_rows, now, agent_id):
     return summaries
 
 
-def _agent(run):
+def _agent(run: RunFacts) -> Optional[str]:
     """Return the agent of a run of agent_recovery, or None."""
     agent = run.get("agent") if run.get("workflow") == "agent_recovery" else None
     return agent if isinstance(agent, str) else None
 
 
-def _stats(summaries, now):
+def _stats(summaries: list[RunFacts], now: float) -> Stats:
     every_run, summaries = summaries, run_summaries.open_runs(summaries)
     recent = [run for run in summaries if run["at"] > now - RECENT_WINDOW_SECONDS]
-    agents, targets = {}, {}
+    agents: dict[str, list[RunFacts]] = {}
+    targets: dict[str, TargetStats] = {}
     for run in summaries:
-        if _agent(run) is not None:
-            agents.setdefault(_agent(run), []).append(run)
+        agent = _agent(run)
+        if agent is not None:
+            agents.setdefault(agent, []).append(run)
     for run in every_run:
         for target in run["targets"]:
-            target_stats = targets.setdefault(target, {"attempts": 0, "answered": 0})
-            target_stats["attempts"] += 1
+            initial: TargetStats = {"attempts": 0, "answered": 0, "success_rate": 0.0}
+            targets.setdefault(target, initial)["attempts"] += 1
         answering_target = run.get("answered")
         if isinstance(answering_target, str) and answering_target in run["targets"]:
             targets[answering_target]["answered"] += 1
     for target_stats in targets.values():
         target_stats["success_rate"] = round(target_stats["answered"] / target_stats["attempts"], 3)
-    return dict(
-        _rate(summaries),
-        since=to_iso(min(run["at"] for run in summaries)) if summaries else None,
-        capped=len(every_run) >= MAX_ROWS,
-        last_hour=_rate(recent),
-        by_agent={agent: _rate(own) for agent, own in sorted(agents.items())},
-        by_target=dict(sorted(targets.items())),
-    )
+    return {
+        **_rate(summaries),
+        "since": to_iso(min(run["at"] for run in summaries)) if summaries else None,
+        "capped": len(every_run) >= MAX_ROWS,
+        "last_hour": _rate(recent),
+        "by_agent": {agent: _rate(own) for agent, own in sorted(agents.items())},
+        "by_target": dict(sorted(targets.items())),
+    }
 
 
-def _rate(summaries):
+def _rate(summaries: list[RunFacts]) -> Rate:
     """Return the numbers of runs; a failed run that was made good later counts as that later run.
     """
     recovered = sum(run.get("outcome") == "recovered" for run in summaries)
@@ -276,7 +402,7 @@ def _rate(summaries):
     }
 
 
-def _by_severity(ticket_heads):
+def _by_severity(ticket_heads: Iterable[Ticket]) -> dict[str, int]:
     """Return {severity: number of unresolved tickets}; a missing severity counts as medium."""
     counts = dict.fromkeys(SEVERITIES, 0)
     for ticket in ticket_heads:
@@ -286,16 +412,18 @@ def _by_severity(ticket_heads):
     return counts
 
 
-def _by_kind(names):
+def _by_kind(names: Iterable[str]) -> dict[str, int]:
     """Return {kind: number of unreadable rows} of the kinds that health is derived from."""
-    counts = {}
+    counts: dict[str, int] = {}
     for name in names:
         kind = name[len(PREFIX):].split(".", 1)[0]
         counts[kind] = counts.get(kind, 0) + 1
     return dict(sorted(counts.items()))
 
 
-def _subsystems(env, breakers, closed_off, rules):
+def _subsystems(
+    env: Environment, breakers: Mapping[str, str], closed_off: Collection[str], rules: str
+) -> dict[str, str]:
     """Return {subsystem: state}; `closed_off` are the targets not called for their account."""
     is_unavailable = env.store.unavailable_reason is not None
     webhook = any(platform.failure_webhook for platform in env.settings.platforms)
@@ -325,7 +453,7 @@ def _subsystems(env, breakers, closed_off, rules):
     return subsystems
 
 
-def _rules(store):
+def _rules(store: BestEffortDatastore) -> str:
     """Return OK if rules may start runs, else OFF."""
     try:
         require_enabled({"rule": True}, store)
@@ -334,13 +462,13 @@ def _rules(store):
     return OK
 
 
-def _automation(env):
+def _automation(env: Environment) -> Mapping[str, Any]:
     """Return the modes in force, as modes.modes_in_force does; invalid entries count as observe."""
     config, _ = automation_config.load(env.settings.automation)
     return modes.modes_in_force(env, config)
 
 
-def _planner(env, breakers):
+def _planner(env: Environment, breakers: Mapping[str, str]) -> str:
     """Return the planner's state; without an LLM playbooks plan, so a missing planner is fine."""
     if env.settings.planner_model is None:
         return MISSING
@@ -354,9 +482,16 @@ def _planner(env, breakers):
     return UNKNOWN if state == UNKNOWN else OK if state == CLOSED else DEGRADED
 
 
-def _reasons(breakers, accounts, paused_agents, open_tickets, stats, subsystems):
+def _reasons(
+    breakers: Mapping[str, str],
+    accounts: Iterable[ProviderAccount],
+    paused_agents: Iterable[str],
+    open_tickets: Mapping[str, int],
+    stats: Stats,
+    subsystems: Mapping[str, str],
+) -> list[tuple[str, str]]:
     """Return [(level, reason)] of all problems, the most severe first."""
-    reasons = []
+    reasons: list[tuple[str, str]] = []
     for name, state in subsystems.items():
         if state == AWAY and name in ("platform", "providers", "routes"):
             reasons.append((CRITICAL, "%s: no target may be called" % name))
@@ -369,18 +504,20 @@ def _reasons(breakers, accounts, paused_agents, open_tickets, stats, subsystems)
             reasons.append((level, "%s %s" % (
                 count_noun(open_tickets[severity], "open ticket is", "open tickets are"), severity
             )))
-    recent = stats["last_hour"]
-    if recent["total_errors"] >= RECENT_RUNS and recent["success_rate"] < FAIR:
-        level = CRITICAL if recent["success_rate"] < POOR else DEGRADED
+    recent, rate = stats["last_hour"], stats["last_hour"]["success_rate"]
+    if rate is not None and recent["total_errors"] >= RECENT_RUNS and rate < FAIR:
+        level = CRITICAL if rate < POOR else DEGRADED
         counts = (recent["successful_recoveries"], recent["total_errors"])
         reasons.append((level, "%d of %d runs of the last hour succeeded" % counts))
     troubled = sorted(name for name, state in breakers.items() if state not in (CLOSED, UNKNOWN))
     if troubled:
         reasons.append((DEGRADED, "breakers not closed: " + ", ".join(troubled)))
-    resting = [account for account in accounts if account.failure is not None]
+    resting = [
+        "%s (%s)" % (account.name, account.failure.cause)
+        for account in accounts if account.failure is not None
+    ]
     if resting:
-        names = ["%s (%s)" % (account.name, account.failure.cause) for account in resting]
-        reasons.append((DEGRADED, "accounts not called: " + ", ".join(sorted(names))))
+        reasons.append((DEGRADED, "accounts not called: " + ", ".join(sorted(resting))))
     if paused_agents:
         reasons.append((DEGRADED, "paused: " + ", ".join(sorted(paused_agents))))
     return sorted(reasons, key=lambda reason: reason[0] != CRITICAL)

@@ -3,21 +3,31 @@
 import concurrent.futures
 import contextvars
 import secrets
+from functools import partial
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from synthralos.automation import config as automation_config
 from synthralos.automation import modes
 from synthralos.calls import agent_targets, http, llm_providers, llm_wires, trace_exporter
 from synthralos.calls.agent_platforms import connect
 from synthralos.calls.http import CallError
+from synthralos.config.connection import Connection
+from synthralos.config.platforms import Platform
+from synthralos.config.settings import Account, Provider, Route
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
 from synthralos.operations import repair_prerequisites
-from synthralos.operations.check_entry import FAILED, MISSING, OK
+from synthralos.operations.check_entry import FAILED, MISSING, OK, CheckEntry
 from synthralos.operations.check_entry import check_entry as _check_result
+from synthralos.operations.repair_prerequisites import Check
+from synthralos.runtime.environment import Environment
 from synthralos.runtime.run_parameters import ENABLED_KEY
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.telemetry.run_log import LogConfig
+
+if TYPE_CHECKING:
+    from synthralos.calls.llm_wires.wire import Authorize
 
 TIMEOUT_SECONDS = 5.0
 AT_ONCE = 8
@@ -25,20 +35,28 @@ MAX_MODELS_SHOWN = 20
 UNREACHABLE_HINT = "Check base_url, proxy and ca_bundle, and that the target is running"
 
 
-def check(env):
+class SelfCheck(TypedDict):
+    """The result of pack.check."""
+
+    summary: str
+    checks: list[CheckEntry]
+
+
+def check(env: Environment) -> tuple[bool, SelfCheck]:
     """Check everything that is configured.
 
-    :returns: (succeeded, result); `checks` of the result is [{name, status, details, hint}]. status
-        is ok, failed or not_configured; the last is not a failure, because a pack that only retries
-        LLM calls needs no platform.
+    :returns: (succeeded, result). What is not configured is no failure, because a pack that only
+        retries LLM calls needs no platform.
     """
     settings = env.settings
-    remote_checks = [(_platform, platform) for platform in settings.platforms]
+    remote_checks: list[Check] = [
+        partial(_platform, env, platform) for platform in settings.platforms
+    ]
     remote_checks += [
-        (_provider, (provider, account))
+        partial(_provider, env, provider, account)
         for provider in settings.providers for account in provider.accounts
     ]
-    remote_checks += [(_route, route) for route in settings.routes]
+    remote_checks += [partial(_route, env, route) for route in settings.routes]
     checks = [_datastore(env), _stackstorm(env), _switch(env), _mode(env), _planner(env)]
     checks += [_tracing(env), _logs(env)]
     for subject, entries, hint in (
@@ -53,11 +71,8 @@ def check(env):
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         # Threads do not inherit the action's context variables, such as its tracer.
         running = [
-            pool.submit(contextvars.copy_context().run, check, env, entry)
-            for check, entry in remote_checks
-        ]
-        running += [
-            pool.submit(contextvars.copy_context().run, check) for check in repair_checks
+            pool.submit(contextvars.copy_context().run, check)
+            for check in remote_checks + repair_checks
         ]
         checks += [future.result() for future in running]
     failed = [check_entry["name"] for check_entry in checks if check_entry["status"] == FAILED]
@@ -65,7 +80,7 @@ def check(env):
     return not failed, {"summary": summary, "checks": checks}
 
 
-def _datastore(env):
+def _datastore(env: Environment) -> CheckEntry:
     name, value = PREFIX + "check." + secrets.token_hex(4), secrets.token_hex(4)
     env.store.put(name, value, ttl=lifetime_of("check"))
     stored_value = env.store.get(name)
@@ -80,7 +95,7 @@ def _datastore(env):
     return _check_result("datastore", OK, "a key was written, read, listed and deleted")
 
 
-def _stackstorm(env):
+def _stackstorm(env: Environment) -> CheckEntry:
     if env.api is None:
         return _check_result(
             "StackStorm's API", FAILED, "its address is unknown", "Run this as an action"
@@ -88,13 +103,13 @@ def _stackstorm(env):
     return _check_result("StackStorm's API", OK, "its address and a token are known")
 
 
-def _switch(env):
+def _switch(env: Environment) -> CheckEntry:
     value = env.store.get(ENABLED_KEY)
     value = "not set: rules may start runs" if value is None else value
     return _check_result("switch", OK, "%s is %s" % (ENABLED_KEY, value))
 
 
-def _mode(env):
+def _mode(env: Environment) -> CheckEntry:
     """Check what may start by itself, and the whole entry `automation` with it."""
     config, invalid = automation_config.load(env.settings.automation)
     if invalid is not None:
@@ -103,7 +118,7 @@ def _mode(env):
     return _check_result("automation", OK, modes.describe(modes.modes_in_force(env, config)))
 
 
-def _planner(env):
+def _planner(env: Environment) -> CheckEntry:
     model = env.settings.planner_model
     if model is None:
         return _check_result(
@@ -118,7 +133,7 @@ def _planner(env):
     return _check_result("planner", OK, "%s plans" % served_model.target)
 
 
-def _tracing(env):
+def _tracing(env: Environment) -> CheckEntry:
     try:
         tracing = trace_exporter.Tracing.from_config(env.settings.tracing)
         if tracing is None:
@@ -137,7 +152,7 @@ def _tracing(env):
     return _check_result("tracing", OK, details)
 
 
-def _logs(env):
+def _logs(env: Environment) -> CheckEntry:
     try:
         logs = LogConfig.from_config(env.settings.logs)
     except InvalidInput as error:
@@ -146,7 +161,7 @@ def _logs(env):
     return _check_result("logs", OK, "%s, %s" % (logs.format, destination))
 
 
-def _platform(env, platform):
+def _platform(env: Environment, platform: Platform) -> CheckEntry:
     name = agent_targets.target_name(platform)
     agents = [
         endpoint.agent
@@ -166,19 +181,18 @@ def _platform(env, platform):
     return _check_result(name, OK if result.passed else FAILED, result.details, result.hint)
 
 
-def platform_works(env, platform):
+def platform_works(env: Environment, platform: Platform) -> bool:
     """Whether an agent platform passes the check of its API."""
     return _platform(env, platform)["status"] == OK
 
 
-def route_works(env, route):
+def route_works(env: Environment, route: Route) -> bool:
     """Whether a route responds, and accepts its credential."""
     return _route(env, route)["status"] == OK
 
 
-def _provider(env, provider_account):
+def _provider(env: Environment, provider: Provider, account: Account) -> CheckEntry:
     """Check a provider with one of its accounts: its wire, its key, and the models it lists."""
-    provider, account = provider_account
     wire = llm_wires.wire_format(provider.api)
     name = "llm:%s" % provider.name
     if account.name is not None:
@@ -189,12 +203,12 @@ def _provider(env, provider_account):
         wire.authorize(connection.base_url),
     )
     result["details"] = "%s, %s" % (provider.api, result["details"])
-    if result["status"] != OK:
+    if result["status"] != OK or response is None:
         return result
     return _with_models(result, provider, wire.model_names(_json(response)))
 
 
-def _account_hint(account):
+def _account_hint(account: Account) -> str:
     """Return what to do if the account's credentials are rejected."""
     if account.connection.signing is not None:
         return "Check the AWS credentials, and that their policy allows bedrock:InvokeModel and, " \
@@ -204,37 +218,48 @@ def _account_hint(account):
     return _secret_hint("api_key")
 
 
-def _json(response):
+def _json(response: http.Response) -> Any:
     try:
         return bounded_json.loads(response.text)
     except ValueError:
         return None
 
 
-def _with_models(result, provider, listed_names):
+def _with_models(
+    result: CheckEntry, provider: Provider, listed_names: Optional[list[str]]
+) -> CheckEntry:
     """Return the result of a provider's check with the configured models that it lists."""
     configured = [model.name for model in provider.models]
     if listed_names is None:
         details = "its list of models cannot be read"
-        return dict(result, details="%s; %s" % (result["details"], details), models=None)
+        return {**result, "details": "%s; %s" % (result["details"], details), "models": None}
     models = {name: name in listed_names for name in configured}
     missing = [name for name in configured if name not in listed_names]
     details = "it lists %d of the %d configured models" % (
         len(configured) - len(missing), len(configured),
     )
-    result = dict(result, details="%s; %s" % (result["details"], details), models=models)
+    result = {**result, "details": "%s; %s" % (result["details"], details), "models": models}
     if missing:
         result["hint"] = "Not listed: %s. Some providers serve more than they list; try it with " \
             "synthralos.call_llm" % ", ".join(missing[:MAX_MODELS_SHOWN])
     return result
 
 
-def _route(env, route):
+def _route(env: Environment, route: Route) -> CheckEntry:
     name = "route:%s/%s" % (route.provider, route.region)
     return _reach(env, name, route.connection, "/", _secret_hint("token"), any_status=True)[0]
 
 
-def _reach(env, name, connection, path, key_hint, headers=None, authorize=None, any_status=False):
+def _reach(
+    env: Environment,
+    name: str,
+    connection: Connection,
+    path: str,
+    key_hint: str,
+    headers: Optional[dict[str, str]] = None,
+    authorize: "Optional[Authorize]" = None,
+    any_status: bool = False,
+) -> tuple[CheckEntry, Optional[http.Response]]:
     """Request `path` and return (the check's entry, the response or None).
 
     :param key_hint: what to do if the credentials are rejected.
@@ -270,5 +295,5 @@ def _reach(env, name, connection, path, key_hint, headers=None, authorize=None, 
     return _check_result(name, OK, details), response
 
 
-def _secret_hint(secret):
+def _secret_hint(secret: str) -> str:
     return "Set %s or %s_from" % (secret, secret)

@@ -54,7 +54,11 @@ class Named(TypedDict):
     name: str
 
 
-class Role(Named):
+# The functional form, because the key is no name for code.
+_ExplicitDefaults = TypedDict("_ExplicitDefaults", {"given": list[str]})  # noqa: UP013
+
+
+class Role(Named, _ExplicitDefaults):
     """A role in its normal form.
 
     `needs`: whether it needs each of NEEDS; `min_context`, `max_context`: tokens; `defaults`: the
@@ -67,7 +71,6 @@ class Role(Named):
     min_context: Optional[int]
     max_context: Optional[int]
     defaults: dict[str, Any]
-    given: list[str]
     model: Optional[str]
     fallback_models: list[str]
     tools: list[str]

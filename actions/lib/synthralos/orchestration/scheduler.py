@@ -39,7 +39,12 @@ class Slot(TypedDict, total=False):
     name: Optional[str]
 
 
-class LogEntry(TypedDict, total=False):
+# The functional form, because the keys are no names for code.
+_Wait = TypedDict("_Wait", {"asked": float}, total=False)  # noqa: UP013
+_Progress = TypedDict("_Progress", {"done": dict[str, str]})  # noqa: UP013
+
+
+class LogEntry(_Wait, total=False):
     """The log of a step without its input and output, which are in the record with the key `at`.
 
     `duration`: seconds; `rounds`: of a loop; `reason`: why it was skipped; `error`, `cause`: why it
@@ -64,7 +69,6 @@ class LogEntry(TypedDict, total=False):
     targets: list[str]
     execution_id: Optional[str]
     note: str
-    asked: float
 
 
 class LogPage(TypedDict):
@@ -82,12 +86,11 @@ class StepFailure(TypedDict):
     refused: bool
 
 
-class _AnyFrame(TypedDict):
+class _AnyFrame(_Progress):
     step: Optional[str]
     kind: str
     round: int
     began: float
-    done: dict[str, str]
     tries: dict[str, int]
     children: dict[str, str]
     failed: Optional[StepFailure]

@@ -70,7 +70,7 @@ def is_disabled_for(execution: Mapping[str, Any], store: BestEffortDatastore) ->
     return bool(by_rule) and is_switched_off(store)
 
 
-def is_switched_off(store):
+def is_switched_off(store: BestEffortDatastore) -> bool:
     """Whether rules may start nothing at all."""
     return str(store.get(ENABLED_KEY)).strip().lower() in _OFF
 

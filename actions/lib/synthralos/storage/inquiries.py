@@ -10,7 +10,8 @@ from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("inquiry")
-# As the parameter of approval.answer has it.
+# What channels and people put around an id.
+_AROUND = " <>`'\".,"
 _QUESTION_ID = re.compile(r"([0-9a-f]{24})(?:-([1-9][0-9]{0,2}))?\Z")
 
 
@@ -23,12 +24,12 @@ def question_id(run: str, number: int) -> str:
     return run if number == 1 else "%s-%d" % (run, number)
 
 
-def parse_question_id(text: str) -> tuple[str, int]:
-    """Return (run, number) of what question_id returned."""
-    match = _QUESTION_ID.match(text)
-    if match is None:
-        return text, 1
-    return match.group(1), int(match.group(2) or 1)
+def parse_question_id(text: str) -> Optional[tuple[str, int]]:
+    """Return (run, number) of what question_id returned, also as people type it; None if it is
+    none.
+    """
+    match = _QUESTION_ID.match(text.strip(_AROUND).lower())
+    return None if match is None else (match.group(1), int(match.group(2) or 1))
 
 
 class Inquiry(TypedDict, total=False):
