@@ -9,7 +9,16 @@ import time
 import urllib.request
 
 import pytest
-from fixtures.prometheus import ALERTMANAGER, PROMETHEUS, PUSHGATEWAY, Gateway, Peers, Target
+import yaml
+from fixtures.prometheus import (
+    ALERTMANAGER,
+    PROMETHEUS,
+    PUSHGATEWAY,
+    Gateway,
+    Peers,
+    Target,
+    answers,
+)
 from fixtures.waiting import PATIENCE_SECONDS, until
 from fixtures.workshop import Workshop
 
@@ -176,4 +185,68 @@ def test_a_silenced_alert_is_not_repaired_until_it_is_gone(tmp_path, pack, works
     assert repairs_of(workshop) == ["first", "second"]
     assert (status, output["outcome"]) == ("succeeded", "repaired")
     assert output["resolved"] == [labels["instance"]]
+    assert output["checks"][0]["sources"] == ["alertmanager"]
+
+
+def test_an_alertmanager_that_was_restarted_proves_nothing(tmp_path, pack, workshop):
+    """It lists no alert until Prometheus sends them again, which takes longer than the check."""
+    peers = Peers(tmp_path)
+
+    def restart():
+        peers.stop("alertmanager")
+        peers.start_alertmanager()
+        assert json.loads(answers(peers.url + "/api/v2/alerts")) == []
+
+    workshop.repairs["first"] = restart
+    try:
+        peers.start_alertmanager()
+        peers.start_prometheus(resend="%ds" % (4 * SETTLE))
+        peers.target.stop()
+        until(lambda: peers.hook.bodies, "the alert was posted")
+        sensors = {"alertmanager": {"url": peers.url, "settle_seconds": 6 * SETTLE}}
+        status, output = pack({}, sensors)({"body": peers.hook.bodies[0]})
+    finally:
+        peers.close()
+    assert (status, output["outcome"]) == ("failed", "not_repaired"), output
+    assert repairs_of(workshop) == ["first", "second"] and output["resolved"] == []
+
+
+def test_an_alert_that_is_pending_again_is_not_over(tmp_path, pack, workshop):
+    """It flaps, and its rule demands that it lasts for longer than it does."""
+    peers = Peers(tmp_path)
+    ended = threading.Event()
+
+    def flap():
+        while not ended.is_set():
+            peers.target = Target(peers.ports["target"])
+            until(lambda: ended.is_set() or not peers.alerts(), "it is over")
+            peers.target.stop()
+            until(lambda: ended.is_set() or peers.alerts(), "it is pending")
+
+    flapping = threading.Thread(target=flap, daemon=True)
+
+    def begin():
+        flapping.start()
+        until(lambda: json.loads(answers(peers.url + "/api/v2/alerts")) == [], "it is gone")
+
+    workshop.repairs["first"] = begin
+    rules = yaml.safe_load((tmp_path / "rules.yml").read_text())
+    rules["groups"][0]["rules"][0]["for"] = "%ds" % SETTLE
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    try:
+        peers.start_alertmanager()
+        peers.start_prometheus()
+        peers.target.stop()
+        until(lambda: peers.hook.bodies, "the alert was posted")
+        sensors = {"alertmanager": {"url": peers.url, "settle_seconds": 1}}
+        # Its own query shows nothing of what the alert is about.
+        prometheus = dict(prometheus_entry(peers), query="absent_metric == 0")
+        status, output = pack(prometheus, sensors)({"body": peers.hook.bodies[0]})
+    finally:
+        ended.set()
+        if flapping.ident is not None:
+            flapping.join(PATIENCE_SECONDS)
+        peers.close()
+    assert (status, output["outcome"]) == ("failed", "not_repaired"), output
+    assert repairs_of(workshop)[0] == "first" and output["resolved"] == []
     assert output["checks"][0]["sources"] == ["alertmanager"]

@@ -5,6 +5,7 @@ Both are Debian packages (prometheus, prometheus-alertmanager); without them the
 import http.server
 import json
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -14,7 +15,8 @@ from fixtures.workshop import Workshop
 
 from sandbox import Sandbox
 from st2local import St2Local
-from synthralos.core.timestamps import parse_iso
+from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.sensing import alert_payloads
 
 pytestmark = pytest.mark.skipif(
     not (PROMETHEUS and ALERTMANAGER),
@@ -104,10 +106,16 @@ def active_silences(peers):
             entry["status"]["state"] != "expired"]
 
 
-def add_alert(peers, labels):
-    """Let Alertmanager know of another alert, as Prometheus would."""
+def add_alert(peers, labels, seconds=None):
+    """Let Alertmanager know of another alert, as Prometheus would.
+
+    :param seconds: until it ends; None for what Alertmanager assumes.
+    """
+    alert = {"labels": labels}
+    if seconds is not None:
+        alert["endsAt"] = to_iso(time.time() + seconds, milliseconds=True)
     request = urllib.request.Request(
-        peers.url + "/api/v2/alerts", data=json.dumps([{"labels": labels}]).encode(),
+        peers.url + "/api/v2/alerts", data=json.dumps([alert]).encode(),
         headers={"Content-Type": "application/json"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -168,6 +176,44 @@ def test_an_alert_is_silenced_alone_and_while_its_run_works(peers, pack, worksho
     [closed] = reap(pack)["silences"]
     assert (closed["run"], closed["outcome"]) == (entry["run"], "resolved")
     assert reap(pack)["silences"] == []
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_labels_with_commas_quotes_and_backslashes_are_those_of_one_alert(
+    peers, pack, workshop, is_over
+):
+    labels = {"alertname": 'Queue "Growing", a|b', "instance": "db", "queue": "gum,latency",
+              "path": 'C:\\t "x"', "expr": "a|b.*", "text": "line\nline"}
+    others = [dict(labels, queue="gum"), dict(labels, expr="a|bc"), dict(labels, path="C:\\t")]
+    for own in [labels, *others]:
+        add_alert(peers, own)
+    seen = []
+
+    def repair():
+        seen.extend(active_silences(peers))
+        until(lambda: any(
+            entry["status"]["silencedBy"] for entry in get(peers, "/api/v2/alerts")
+        ), "it is silenced")
+        seen.append([
+            entry["labels"] for entry in get(peers, "/api/v2/alerts") if
+            entry["status"]["silencedBy"]
+        ])
+        if is_over:
+            add_alert(peers, labels, 0)
+
+    workshop.repairs["repair"] = repair
+    alert = {"status": "firing", "labels": labels, "startsAt": to_iso(time.time() - 60),
+             "fingerprint": alert_payloads.fingerprint(labels)}
+    run = pack.run("synthralos.infrastructure_repair", {"alert": {"alerts": [alert]}})
+    output = run["result"]["output"]
+    assert output["outcome"] == ("repaired" if is_over else "not_repaired"), output
+    assert output["checks"][0]["sources"] == ["alertmanager"]
+    silence, silenced = seen
+    assert silenced == [labels]
+    assert sorted((matcher["name"], matcher["value"]) for matcher in silence["matchers"]) == sorted(
+        labels.items())
+    assert all(matcher["isEqual"] and not matcher["isRegex"] for matcher in silence["matchers"])
+    assert active_silences(peers) == []
 
 
 def test_a_cancelled_run_leaves_no_silence_and_its_case_closes_when_the_alert_is_gone(

@@ -234,8 +234,9 @@ def test_an_action_repairs_by_itself(world):
 
 
 def test_an_action_that_fails(world):
-    with_action(world, action="core.local", node_parameter="cmd", approval="none")
-    run, output = repair(world, nodes=["false"], max_steps=7)
+    with_action(
+        world, action="synthralos.ticket.get", node_parameter="ticket_id", approval="none")
+    run, output = repair(world, nodes=["T000000000000"], max_steps=7)
     assert run["status"] == "failed" and output["outcome"] == "max_steps_reached"
     assert {assignment["details"] for assignment in output["assignments"]} == {"it ended as failed"}
 
