@@ -28,7 +28,7 @@ demo: setup
 	$(BIN)/python dev/demo.py
 
 test: setup
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 # LiteLLM, as the oracle of tests/judge/test_provider_failures.py; the SDKs of the providers and aimock, as those of
 # tests/judge/test_wire_types.py and tests/judge/test_wires_over_http.py; real servers of agents for the others.
@@ -36,7 +36,7 @@ judges: setup
 	$(BIN)/python -m benchmarks.peers .bench
 
 fuzz: setup
-	FUZZ=1 $(BIN)/python -m pytest -n 2 tests/fuzz
+	FUZZ=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/fuzz
 
 lint: setup
 	$(BIN)/flake8

@@ -127,8 +127,8 @@ class Pack:
     def _read(self, name):
         # Most actions are in the file of their name; only for others is every file read.
         folder = os.path.join(self.folder, "actions")
-        return (self._read_file(folder, name, os.path.join(folder, name + ".yaml"))
-                or self._read_file(folder, name, self._files().get(name)))
+        own = self._read_file(folder, name, os.path.join(folder, name + ".yaml"))
+        return own or self._read_file(folder, name, self._files().get(name))
 
     def _read_file(self, folder, name, path):
         if path and os.path.exists(path):

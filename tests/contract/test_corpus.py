@@ -9,6 +9,7 @@ from datetime import datetime
 
 import pytest
 from fixtures import corpus
+from fixtures.check_each import check_each
 
 from synthralos.core.causes import CAUSES
 
@@ -31,7 +32,7 @@ SECRETS = re.compile(
     r"sk-[A-Za-z0-9_-]{20,}|AIza[A-Za-z0-9_-]{30,}|gsk_[A-Za-z0-9]{20,}|hf_[A-Za-z]{20,}"
 )
 
-each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
+each_entry = check_each("entry", ENTRIES, ids=[entry["id"] for entry in ENTRIES])
 
 
 def texts_in(value):

@@ -11,6 +11,7 @@ import shlex
 import pytest
 import yaml
 from fixtures import PACK
+from fixtures.check_each import check_each
 from pack_files import ACTIONS, metadata, read, unacceptable
 
 PAGES = ["README.md", "CONTRIBUTING.md"] + sorted(
@@ -92,7 +93,7 @@ def _typed(spec, text):
     return json.loads(text) if kind in ("array", "boolean", "integer", "number", "object") else text
 
 
-@pytest.mark.parametrize("page", PAGES)
+@check_each("page", PAGES)
 def test_each_run_is_one_that_stackstorm_accepts(page):
     for action, values, is_complete in _runs(_text(page)):
         assert action in ACTIONS, "%s runs synthralos.%s" % (page, action)
@@ -117,7 +118,7 @@ def test_a_wrong_run_is_noticed(line, problem):
     assert _problem(action, values) == problem
 
 
-@pytest.mark.parametrize("page", PAGES)
+@check_each("page", PAGES)
 def test_what_is_enabled_exists(page):
     for line, _ in _commands(_text(page)):
         switched = re.findall(r"st2 (rule|sensor) (?:enable|disable) synthralos\.(\w+)", line)
@@ -127,7 +128,7 @@ def test_what_is_enabled_exists(page):
             assert action in ACTIONS, action
 
 
-@pytest.mark.parametrize("page", PAGES)
+@check_each("page", PAGES)
 def test_each_make_target_exists(page):
     targets = set(re.findall(r"^([a-z]+):", (PACK / "Makefile").read_text(encoding="utf-8"), re.M))
     text = _text(page)
@@ -137,7 +138,7 @@ def test_each_make_target_exists(page):
     assert named <= targets
 
 
-@pytest.mark.parametrize("page", PAGES)
+@check_each("page", PAGES)
 def test_each_yaml_block_is_yaml_and_configuration_is_declared(page):
     for block in _blocks(_text(page), "yaml"):
         document = yaml.safe_load(block)
@@ -166,7 +167,7 @@ def test_an_entry_that_is_not_declared_is_noticed():
     assert _undeclared(document, SCHEMA, "") == ["providers.models.nam", "metrics.push"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@check_each("page", PAGES)
 def test_what_python_examples_import_exists(page):
     for block in _blocks(_text(page), "python"):
         for module, names in re.findall(r"^from (synthralos[\w.]*) import (.+)$", block, re.M):

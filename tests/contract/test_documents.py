@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 from fixtures import PACK
+from fixtures.check_each import check_each
 from pack_files import ABOUT, ACTIONS, WORKFLOWS, files, metadata, read
 
 from reference import markdown
@@ -50,7 +51,7 @@ _REQUIREMENT = re.compile(
 )
 
 
-@pytest.mark.parametrize("path", YAML)
+@check_each("path", YAML)
 def test_yaml_is_one_document(path):
     with open(PACK / path, encoding="utf-8") as file:
         assert len(list(yaml.safe_load_all(file))) == 1
@@ -193,13 +194,13 @@ def test_the_index_leads_to_every_page():
     assert "docs/index.md" in re.findall(r"\]\(([^)#]+)\)", _text("README.md"))
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@check_each("name", DOCUMENTS)
 def test_every_place_that_a_document_names_is_there(name):
     for link in re.findall(r"\]\(([^)#:]+)[#)]", _text(name)):
         assert ((PACK / name).parent / link).exists(), "%s links to %s" % (name, link)
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@check_each("name", DOCUMENTS)
 def test_every_heading_that_a_document_links_to_is_there(name):
     for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", _text(name)):
         page = ((PACK / name).parent / link) if link else PACK / name
@@ -208,14 +209,14 @@ def test_every_heading_that_a_document_links_to_is_there(name):
         assert anchor in anchors, "%s links to %s#%s" % (name, link, anchor)
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@check_each("name", DOCUMENTS)
 def test_every_test_that_a_document_names_is_there(name):
     for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", _text(name)):
         assert (PACK / file).is_file(), file
         assert not test or "def %s(" % test in _text(file), "%s::%s" % (file, test)
 
 
-@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGES.md"])
+@check_each("name", [name for name in DOCUMENTS if name != "CHANGES.md"])
 def test_every_path_that_a_document_names_is_there(name):
     folders = "actions|aliases|bin|dev|docs|examples|policies|rules|sensors|tests|triggers"
     for path in re.findall(r"`((?:%s)/[\w./*<>-]*)(?:::\w+)?`" % folders, _text(name)):

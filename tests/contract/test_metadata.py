@@ -6,6 +6,7 @@ import re
 
 import pytest
 from fixtures import PACK
+from fixtures.check_each import check_each
 from pack_files import (
     ABOUT,
     ACTIONS,
@@ -75,7 +76,7 @@ def test_the_pack():
     assert all(isinstance(word, str) for word in ABOUT["keywords"])
 
 
-@pytest.mark.parametrize("kind, name", FILES, ids=["/".join(file) for file in FILES])
+@check_each("kind, name", FILES, ids=["/".join(file) for file in FILES])
 def test_keys_and_pack(kind, name):
     document = read("%s/%s" % (kind, name))
     required, more = KEYS[kind]
@@ -101,7 +102,7 @@ def test_files_are_flat(kind):
     assert list((PACK / kind).glob("*.yml")) == []
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@check_each("name", ACTIONS)
 def test_action(name):
     action = ACTIONS[name]
     assert re.match(r"^[a-z0-9_]+(\.[a-z0-9_]+)?\Z", name)
@@ -113,7 +114,7 @@ def test_action(name):
         assert set(action["parameters"][parameter]) <= allowed
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@check_each("name", ACTIONS)
 def test_positions_have_no_holes_and_required_ones_come_first(name):
     specs = own_parameters(ACTIONS[name]).values()
     placed = sorted((s for s in specs if "position" in s), key=lambda spec: spec["position"])
@@ -124,7 +125,7 @@ def test_positions_have_no_holes_and_required_ones_come_first(name):
     assert all("position" in spec for spec in specs if not spec.get("immutable"))
 
 
-@pytest.mark.parametrize("action, name, spec", PARAMETERS, ids=NAMES)
+@check_each("action, name, spec", PARAMETERS, ids=NAMES)
 def test_parameter_schema(action, name, spec):
     assert re.match(r"^[a-z][a-z0-9_]*\Z", name)
     _check_schema(spec)
@@ -162,7 +163,7 @@ def _check_schema(spec, inside=False):
             _check_schema(spec[key], inside=True)
 
 
-@pytest.mark.parametrize("action, name, spec", PARAMETERS, ids=NAMES)
+@check_each("action, name, spec", PARAMETERS, ids=NAMES)
 def test_parameter_description(action, name, spec):
     description = spec["description"]
     assert description.endswith(".") and "\n" not in description
@@ -180,7 +181,7 @@ def test_parameter_description(action, name, spec):
         assert "%d to %d" % (spec["minimum"], spec["maximum"]) in description
 
 
-@pytest.mark.parametrize("action, name, spec", PARAMETERS, ids=NAMES)
+@check_each("action, name, spec", PARAMETERS, ids=NAMES)
 def test_closed_sets_and_bounds(action, name, spec):
     if name == "failure_type":
         assert sorted(spec["enum"]) == sorted(FAILURE_TYPES)
@@ -226,13 +227,13 @@ def test_the_kinds_that_can_be_cleared_are_the_library_s():
     assert kinds["items"]["enum"] == ["all", *CLEARABLE]
 
 
-@pytest.mark.parametrize("action, name, spec", PARAMETERS, ids=NAMES)
+@check_each("action, name, spec", PARAMETERS, ids=NAMES)
 def test_no_text_is_secret(action, name, spec):
     """StackStorm would mask it for the action that reads the run's parameters."""
     assert not spec.get("secret")
 
 
-@pytest.mark.parametrize("name", metadata("triggers"))
+@check_each("name", metadata("triggers"))
 def test_trigger(name):
     document = read("triggers/" + name)
     assert document["description"].endswith(".")
@@ -243,7 +244,7 @@ def test_trigger(name):
         _check_schema(spec)
 
 
-@pytest.mark.parametrize("name", metadata("sensors"))
+@check_each("name", metadata("sensors"))
 def test_sensor(name):
     document = read("sensors/" + name)
     assert (PACK / "sensors" / document["entry_point"]).is_file()
@@ -254,7 +255,7 @@ def test_sensor(name):
         assert required <= set(trigger) <= required | more
 
 
-@pytest.mark.parametrize("name", metadata("rules"))
+@check_each("name", metadata("rules"))
 def test_rule(name):
     document = read("rules/" + name)
     assert isinstance(document["enabled"], bool)
@@ -274,7 +275,7 @@ def test_rule(name):
         assert criterion["type"] in OPERATORS and criterion["pattern"] is not None
 
 
-@pytest.mark.parametrize("name", metadata("aliases"))
+@check_each("name", metadata("aliases"))
 def test_alias(name):
     document = read("aliases/" + name)
     pack, _, action = document["action_ref"].partition(".")
@@ -292,7 +293,7 @@ def test_alias(name):
     assert set(document.get("immutable_parameters") or {}) <= declared
 
 
-@pytest.mark.parametrize("name", metadata("policies"))
+@check_each("name", metadata("policies"))
 def test_policy(name):
     document = read("policies/" + name)
     pack, _, action = document["resource_ref"].partition(".")
@@ -307,7 +308,7 @@ def test_policy(name):
     assert set(attributes) <= set(ACTIONS[action]["parameters"])
 
 
-@pytest.mark.parametrize("name", read("config.schema.yaml"))
+@check_each("name", read("config.schema.yaml"))
 def test_config_schema(name):
     spec = read("config.schema.yaml")[name]
     assert re.match(r"^\w+\Z", name)

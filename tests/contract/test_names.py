@@ -7,6 +7,7 @@ import ast
 
 import pytest
 from fixtures import PACK
+from fixtures.check_each import check_each
 from pack_files import files
 
 FORBIDDEN = frozenset((
@@ -48,7 +49,7 @@ def forbidden_names(source):
     ]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@check_each("path", PATHS)
 def test_a_file_binds_no_forbidden_name(path):
     stem = path.rpartition("/")[2].partition(".")[0]
     assert not is_forbidden(stem), "name the module for what it holds"

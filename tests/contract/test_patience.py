@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 from fixtures import PACK
+from fixtures.check_each import check_each
 from fixtures.waiting import PATIENCE_SECONDS
 
 LEAST_PATIENCE_SECONDS = 60
@@ -149,7 +150,7 @@ def modules():
     return sorted(path for path in (PACK / "tests").rglob("*.py") if path != CLOCK)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACK)))
+@check_each("path", modules(), ids=lambda path: str(path.relative_to(PACK)))
 def test_no_load_can_fail_it(path):
     source = pathlib.Path(path).read_text(encoding="utf-8")
     assert ["%s:%d: %s" % ((path.relative_to(PACK),) + fault) for fault in faults_of(source)] == []

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from fixtures import PACK
+from fixtures.check_each import check_each
 from pack_files import ACTIONS, PYTHON_ACTIONS, files
 
 import layers
@@ -62,7 +63,7 @@ def _standard(name):
     return name in names
 
 
-@pytest.mark.parametrize("entry", ENTRY_POINTS)
+@check_each("entry", ENTRY_POINTS)
 def test_entry_point(entry):
     tree = _tree("actions/" + entry)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
@@ -87,7 +88,7 @@ def _inherited_run():
     )
 
 
-@pytest.mark.parametrize("entry", ENTRY_POINTS)
+@check_each("entry", ENTRY_POINTS)
 def test_an_entry_point_takes_what_its_actions_declare(entry):
     tree = _tree("actions/" + entry)
     methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -103,7 +104,7 @@ def test_an_entry_point_takes_what_its_actions_declare(entry):
             assert operation is None or "_" + operation["default"] in operations
 
 
-@pytest.mark.parametrize("entry", ENTRY_POINTS)
+@check_each("entry", ENTRY_POINTS)
 def test_an_entry_point_imports_the_library_and_its_base_class_only(entry):
     assert _packages("actions/" + entry) <= {"synthralos", "synthralos_action"}
 
@@ -124,7 +125,7 @@ def test_one_file_imports_stackstorm():
     assert importers == {"actions/lib/synthralos_action.py"}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@check_each("module", MODULES)
 def test_the_library_imports_downwards(module):
     own = layers.level_of(module)
     for name in _imported(LIBRARY / module):
@@ -132,7 +133,7 @@ def test_the_library_imports_downwards(module):
             assert layers.level_of(name.split(".", 1)[1]) <= own, name
 
 
-@pytest.mark.parametrize("module", PUBLIC_MODULES)
+@check_each("module", PUBLIC_MODULES)
 def test_a_public_module_only_re_exports(module):
     tree = _tree(LIBRARY / module)
     assert ast.get_docstring(tree)
@@ -151,7 +152,7 @@ def test_the_layer_table_has_each_folder_of_the_library_and_no_other():
     assert all(list(LIBRARY.glob(name)) for name in named if name.endswith(".py"))
 
 
-@pytest.mark.parametrize("module", MODULES)
+@check_each("module", MODULES)
 def test_the_library_knows_neither_stackstorm_nor_actions_nor_dev(module):
     packages = _packages(LIBRARY / module)
     assert not any(ST2.match(name) for name in packages)
@@ -176,7 +177,7 @@ def _optional(module):
     return names
 
 
-@pytest.mark.parametrize("module", MODULES)
+@check_each("module", MODULES)
 def test_what_the_library_needs_is_in_requirements(module):
     required = set()
     for line in (PACK / "requirements.txt").read_text().splitlines():
@@ -187,7 +188,7 @@ def test_what_the_library_needs_is_in_requirements(module):
     assert foreign - {"synthralos"} - _optional(module) <= required
 
 
-@pytest.mark.parametrize("module", MODULES)
+@check_each("module", MODULES)
 def test_heavy_imports_are_made_where_they_are_needed(module):
     """An action is a process: what a module imports at its top is paid at every attempt."""
     top = [
@@ -197,12 +198,12 @@ def test_heavy_imports_are_made_where_they_are_needed(module):
     assert not {name.split(".")[0] for name in _imports(top)} & LATE
 
 
-@pytest.mark.parametrize("path", DEV)
+@check_each("path", DEV)
 def test_dev_knows_neither_the_library_nor_an_action(path):
     actions = {entry[:-3] for entry in ENTRY_POINTS}
     assert not _packages(path) & (actions | {"synthralos", "synthralos_action"})
 
 
-@pytest.mark.parametrize("path", sorted(str(path) for path in files(".py")))
+@check_each("path", sorted(str(path) for path in files(".py")))
 def test_every_file_compiles_for_the_oldest_python(path):
     ast.parse((PACK / path).read_text(encoding="utf-8"), path, feature_version=(3, 9))

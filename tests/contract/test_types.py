@@ -3,6 +3,7 @@ import sys
 
 import pytest
 from fixtures import PACK
+from fixtures.check_each import check_each
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -13,7 +14,7 @@ CONFIG = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))["t
 LIBRARY = "actions/lib/synthralos/"
 
 
-@pytest.mark.parametrize("path", CONFIG["files"])
+@check_each("path", CONFIG["files"])
 def test_a_listed_path_exists(path):
     assert (PACK / path).suffix == ".py" or list((PACK / path).rglob("*.py"))
     assert (PACK / path).exists()

@@ -1,8 +1,8 @@
 """docs/where-do-i-change.md names places that exist, and every module of the library."""
 import re
 
-import pytest
 from fixtures import PACK
+from fixtures.check_each import check_each
 
 PAGE = (PACK / "docs" / "where-do-i-change.md").read_text(encoding="utf-8")
 LIBRARY = "actions/lib/synthralos/"
@@ -21,7 +21,7 @@ def _paths():
     return [re.sub(r"<\w+>", "*", text) for text in spans if text.endswith(_ENDINGS)]
 
 
-@pytest.mark.parametrize("path", sorted(set(_paths()) - {_OF_EACH_ROOM}))
+@check_each("path", sorted(set(_paths()) - {_OF_EACH_ROOM}))
 def test_each_path_exists(path):
     assert "/" in path or (PACK / path).is_file(), "write the whole path, from the pack's folder"
     places = list(PACK.glob(path.rstrip("/")))
@@ -29,7 +29,7 @@ def test_each_path_exists(path):
     assert all(place.is_dir() == path.endswith("/") for place in places)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@check_each("module", MODULES)
 def test_each_module_of_the_library_is_named_or_its_folder_is(module):
     folder = module.rpartition("/")[0] + "/"
     ways = {module}

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from fixtures.check_each import check_each
 from pack_files import ACTIONS, CASE_PATTERN, CORE, REF, WORKFLOWS, read
 
 pytest.importorskip("orquesta", reason="orquesta is not installed")
@@ -33,7 +34,7 @@ def test_orquesta_finds_nothing(workflow):
     assert conducting.specification(workflow).inspect(app_ctx={"st2": {}}) == {}
 
 
-@pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)
+@check_each("workflow, name, task", TASKS, ids=NAMES)
 def test_stackstorm_would_request_the_task(workflow, name, task):
     pack, _, action = task["action"].partition(".")
     if task["action"] in CORE:
@@ -48,7 +49,7 @@ def test_stackstorm_would_request_the_task(workflow, name, task):
     assert not {p for p in inputs if declared[p].get("immutable")}
 
 
-@pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)
+@check_each("workflow, name, task", TASKS, ids=NAMES)
 def test_no_text_goes_into_a_task(workflow, name, task):
     for parameter, value in (task.get("input") or {}).items():
         text = json.dumps(value)
@@ -99,7 +100,7 @@ def test_what_is_published_has_a_value_from_the_start(workflow):
             assert set(names) <= variables
 
 
-@pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)
+@check_each("workflow, name, task", TASKS, ids=NAMES)
 def test_no_task_runs_beside_another(workflow, name, task):
     """A join, a list of items or two tasks at once would need other rules than these tests have."""
     assert set(task) <= {"action", "input", "next", "delay"} | (

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from fixtures import corpus
+from fixtures.check_each import check_each
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
@@ -60,7 +61,7 @@ def call(url, entry):
         return error.failure
 
 
-@pytest.mark.parametrize("entry", PLAYED, ids=lambda entry: entry.id)
+@check_each("entry", PLAYED, ids=lambda entry: entry.id)
 def test_a_response_is_read_right(provider_url, entry):
     outcome = call(provider_url, entry)
     if entry.cause is None:
@@ -166,13 +167,13 @@ def test_a_wrapped_error_is_treated_no_worse(entry, wrappings):
     assert failure.cause == entry.cause
 
 
-@pytest.mark.parametrize("entry", JSON_ERRORS, ids=lambda entry: entry.id)
+@check_each("entry", JSON_ERRORS, ids=lambda entry: entry.id)
 def test_an_error_with_numbers_for_codes_is_treated_no_worse(entry):
     _assert_no_worse(entry, _classify(entry, _with_numbers_for_codes(_parsed(entry))))
 
 
-@pytest.mark.parametrize("change", [str.upper, str.lower, str.title])
-@pytest.mark.parametrize("entry", JSON_ERRORS, ids=lambda entry: entry.id)
+@check_each("change", [str.upper, str.lower, str.title])
+@check_each("entry", JSON_ERRORS, ids=lambda entry: entry.id)
 def test_the_case_of_an_error_decides_nothing(entry, change):
     text = change(json.dumps(_parsed(entry)))
     _assert_no_worse(entry, _classify(entry, text))

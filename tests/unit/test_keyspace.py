@@ -3,6 +3,7 @@ import re
 
 import pytest
 from fixtures import PACK
+from fixtures.check_each import check_each
 
 from synthralos.core import sealing
 from synthralos.storage import keyspace
@@ -35,7 +36,7 @@ def _ttl_definitions(path):
     return re.findall(r"^\w*TTL_SECONDS\b.*=.*", path.read_text(encoding="utf-8"), re.M)
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.name)
+@check_each("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.name)
 def test_no_module_writes_down_a_lifetime_of_its_own(path):
     # This module forgets entries in memory after that time; they are not keys.
     if path.name not in ("agent_errors_poller.py", "sealing.py"):

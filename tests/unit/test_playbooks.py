@@ -1,12 +1,13 @@
 import pytest
+from fixtures.check_each import check_each
 
 from synthralos.core.causes import CAUSES, TYPES
 from synthralos.recovery.playbooks import plan
 from synthralos.recovery.repair_actions import REPAIR_ACTIONS
 
 
-@pytest.mark.parametrize("cause", sorted(CAUSES))
-@pytest.mark.parametrize("type_", TYPES)
+@check_each("cause", sorted(CAUSES))
+@check_each("type_", TYPES)
 def test_every_type_and_cause_has_a_plan_of_known_actions(type_, cause):
     playbook = plan({"type": type_, "cause": cause, "message": "m"}, "p1")
     assert playbook["plan_id"] == "p1" and playbook["failure_type"] == type_
@@ -20,7 +21,7 @@ def test_every_type_and_cause_has_a_plan_of_known_actions(type_, cause):
     assert playbook["source"] == "playbook"
 
 
-@pytest.mark.parametrize("cause", sorted(CAUSES))
+@check_each("cause", sorted(CAUSES))
 def test_no_playbook_replays_unasked(cause):
     playbook = plan({"type": CAUSES[cause].type, "cause": cause, "message": ""}, "p")
     assert "replay_execution" not in [step["action"] for step in playbook["steps"]]

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from fixtures.check_each import check_each
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
@@ -178,8 +179,8 @@ RELATED = {
 BESIDES = target("besides", "r", "https://r/v1", "key 4")
 
 
-@pytest.mark.parametrize("relation", RELATED)
-@pytest.mark.parametrize("cause", CAUSES)
+@check_each("relation", RELATED)
+@check_each("cause", CAUSES)
 def test_what_a_failure_speaks_of_decides_what_else_is_tried(cause, relation):
     game = Game({"a": [cause], "other": [True], "besides": ["server_error"]}, max_retries=0)
     game.targets = [A, RELATED[relation], BESIDES]
@@ -195,7 +196,7 @@ def test_what_a_failure_speaks_of_decides_what_else_is_tried(cause, relation):
         assert game.called == (["a"] if elsewhere == NEVER else ["a", "besides"]) and result is None
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@check_each("cause", CAUSES)
 def test_what_a_failure_speaks_of_decides_whether_the_same_target_is_tried_again(cause):
     game = Game({"a": [cause, True]}, max_retries=1, base_delay=1.0, base_delay_given=True)
     game.targets = [A]
@@ -281,8 +282,8 @@ def test_the_trail_does_not_say_so_where_there_is_no_other_order():
     assert not any("asked_last" in entry for entry in game.progress.trail)
 
 
-@pytest.mark.parametrize("cause", sorted(set(CAUSES) - {"context_length"}))
-@pytest.mark.parametrize("relation", RELATED)
+@check_each("cause", sorted(set(CAUSES) - {"context_length"}))
+@check_each("relation", RELATED)
 def test_the_configuration_may_send_a_request_elsewhere_at_once(cause, relation):
     game = Game({"a": [cause], "other": [True], "besides": [True]}, fall_over={cause: True})
     game.targets = [A, RELATED[relation], BESIDES]
@@ -290,7 +291,7 @@ def test_the_configuration_may_send_a_request_elsewhere_at_once(cause, relation)
     assert game.called == ["a", "other"]
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@check_each("cause", CAUSES)
 def test_the_configuration_may_send_a_request_nowhere_else(cause):
     game = Game({"a": [cause], "other": [True]}, max_retries=0, fall_over={cause: False})
     game.targets = [A, RELATED["other_providers"]]
