@@ -184,8 +184,8 @@ def test_labels_with_commas_quotes_and_backslashes_are_those_of_one_alert(
 ):
     labels = {"alertname": 'Queue "Growing", a|b', "instance": "db", "queue": "gum,latency",
               "path": 'C:\\t "x"', "expr": "a|b.*", "text": "line\nline"}
-    others = [dict(labels, queue="gum"), dict(labels, expr="a|bc"), dict(labels, path="C:\\t")]
-    for own in [labels, *others]:
+    similar = [dict(labels, queue="gum"), dict(labels, expr="a|bc"), dict(labels, path="C:\\t")]
+    for own in [labels, *similar]:
         add_alert(peers, own)
     seen = []
 
