@@ -75,8 +75,14 @@ def add_observations(report: Report, observed: Observed, clean: Clean) -> None:
     if summary.first_at is None and OBSERVE not in _modes(in_force):
         return
     report.data["observed"] = _as_data(observed)
-    blocks = [Text(_introduction(summary, in_force)), _groups(summary, clean)]
-    blocks += [_runs(summary, in_force, clean), _crews(summary, clean), _questions(summary), _no_failures(summary)]
+    blocks = [
+        Text(_introduction(summary, in_force)),
+        _groups(summary, clean),
+        _runs(summary, in_force, clean),
+        _crews(summary, clean),
+        _questions(summary),
+        _no_failures(summary),
+    ]
     if not is_complete:
         blocks.append(Text("There are more reports; only the newest ones are counted."))
     report.add(HEADING, *blocks)
