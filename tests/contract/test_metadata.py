@@ -255,6 +255,20 @@ def test_sensor(name):
         assert required <= set(trigger) <= required | more
 
 
+# What rules may start: intakes, which ask for the mode of automation first; a redrive, which does
+# so itself; and what sees to runs, tickets and numbers that exist already.
+STARTED_BY_RULES = {
+    "alert.receive", "failure.receive", "execution.receive", "agent_run.receive",
+    "recovery.redrive", "recovery.reap", "ticket.process", "metrics.roll_up",
+}
+
+
+@check_each("name", metadata("rules"))
+def test_no_rule_goes_around_the_ladder_of_trust(name):
+    pack, _, action = read("rules/" + name)["action"]["ref"].partition(".")
+    assert pack == REF and action in STARTED_BY_RULES
+
+
 @check_each("name", metadata("rules"))
 def test_rule(name):
     document = read("rules/" + name)

@@ -93,10 +93,10 @@ def observed(st2, workflow="agent_recovery", runbook=None):
     """What the report on the last day says of a workflow, or of its runbook."""
     report, _ = st2.run("report.render", days=1, format="markdown")
     groups = report["result"]["result"]["observed"]["groups"]
-    found = [
+    matching = [
         group for group in groups if (group["workflow"], group["runbook"]) == (workflow, runbook)
     ]
-    return dict(found[0]) if found else dict.fromkeys(
+    return dict(matching[0]) if matching else dict.fromkeys(
         ("reports", "incidents", "would_start", "resolved_by_themselves"), 0)
 
 
@@ -191,8 +191,8 @@ def test_one_runbook_acts_while_the_others_are_observed(
 ):
     tidy, sweep = runbooks
     try:
-        said = say(st2, "runbook %s mode act" % tidy)
-        assert said["summary"] == "%s: act (the key synthralos.runbook_mode.%s)" % (tidy, tidy)
+        result = say(st2, "runbook %s mode act" % tidy)
+        assert result["summary"] == "%s: act (the key synthralos.runbook_mode.%s)" % (tidy, tidy)
         assert say(st2, "runbook %s mode" % sweep)["summary"].startswith("%s: observe" % sweep)
         say(st2, "agents mode observe")
         entry = alertmanager({"alertname": tidy, "instance": agent})

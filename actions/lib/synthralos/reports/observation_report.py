@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 from synthralos.automation import config as automation_config
 from synthralos.automation import modes
 from synthralos.automation.observation_summary import Group, Summary, summarize
-from synthralos.automation.outcomes import REASONS
+from synthralos.automation.outcomes import REASONS, RECURRED
 from synthralos.config.modes import OBSERVE
 from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import to_iso
@@ -21,6 +21,8 @@ HEADING, NEXT_HEADING = "What would have been done", "What may take the next ste
 MAX_PAGES = 300
 # A run needs about that long: what ends sooner needs none.
 QUICK_SECONDS = 600.0
+# Nothing was repaired after which an incident could have recurred.
+_REASONS = dict(REASONS, **{RECURRED: "it recurred soon after it had ended"})
 _NO_FAILURES = {
     "not_a_failure": "not a failure: meant to fire, or of no severity",
     "test": "a test of the notification",
@@ -73,8 +75,14 @@ def add_observations(report: Report, observed: Observed, clean: Clean) -> None:
     if summary.first_at is None and OBSERVE not in _modes(in_force):
         return
     report.data["observed"] = _as_data(observed)
-    blocks = [Text(_introduction(summary, in_force)), _groups(summary, in_force, clean)]
-    blocks += [_crews(summary, clean), _questions(summary), _no_failures(summary)]
+    blocks = [
+        Text(_introduction(summary, in_force)),
+        _groups(summary, clean),
+        _runs(summary, in_force, clean),
+        _crews(summary, clean),
+        _questions(summary),
+        _no_failures(summary),
+    ]
     if not is_complete:
         blocks.append(Text("There are more reports; only the newest ones are counted."))
     report.add(HEADING, *blocks)
@@ -114,30 +122,49 @@ def _sorted_groups(summary: Summary) -> list[tuple[Optional[str], Optional[str],
     return [(workflow, runbook, group) for (workflow, runbook), group in items]
 
 
-def _groups(summary: Summary, in_force: dict[str, Any], clean: Clean) -> Optional[Table]:
+def _groups(summary: Summary, clean: Clean) -> Optional[Table]:
     rows = [
         [
-            clean(workflow or "no workflow"),
-            None if runbook is None else clean(runbook),
-            modes.mode_in(in_force, workflow, runbook),
+            *_names(workflow, runbook, clean),
             group.reports,
             len(group.incidents),
             group.starts,
             group.left_to_person,
             group.covered,
-            len(group.subjects),
-            len(group.self_resolved),
-            None if group.median_seconds is None else duration(group.median_seconds),
-            group.unplanned,
         ]
         for workflow, runbook, group in _sorted_groups(summary)
     ]
     columns = [
-        "Workflow", "Runbook", "Mode now", "Reports", "Incidents", "Would have started",
-        "Left to a person", "Covered or known", "Subjects", "Resolved by themselves",
-        "Median time", "Nothing to do",
+        "Workflow", "Runbook", "Reports", "Incidents", "Would have started", "Left to a person",
+        "Covered or known",
+    ]
+    return Table(columns, rows, tuple(columns[2:])) if rows else None
+
+
+def _runs(summary: Summary, in_force: dict[str, Any], clean: Clean) -> Optional[Table]:
+    """Return the table of the runs that would have been started."""
+    rows = [
+        [
+            *_names(workflow, runbook, clean),
+            modes.mode_in(in_force, workflow, runbook),
+            group.starts,
+            len(group.subjects),
+            group.unplanned,
+            len(group.self_resolved),
+            None if group.median_seconds is None else duration(group.median_seconds),
+        ]
+        for workflow, runbook, group in _sorted_groups(summary)
+        if group.starts
+    ]
+    columns = [
+        "Workflow", "Runbook", "Mode now", "Runs", "Subjects", "Nothing to do",
+        "Resolved by themselves", "Median time",
     ]
     return Table(columns, rows, tuple(columns[3:])) if rows else None
+
+
+def _names(workflow: Optional[str], runbook: Optional[str], clean: Clean) -> list[Optional[str]]:
+    return [clean(workflow or "no workflow"), None if runbook is None else clean(runbook)]
 
 
 def _crews(summary: Summary, clean: Clean) -> Optional[Table]:
@@ -148,7 +175,7 @@ def _crews(summary: Summary, clean: Clean) -> Optional[Table]:
 
 def _questions(summary: Summary) -> Optional[Table]:
     rows = [
-        [REASONS.get(reason, reason), question.incidents, question.self_resolved]
+        [_REASONS.get(reason, reason), question.incidents, question.self_resolved]
         for reason, question in sorted(
             summary.questions.items(), key=lambda item: -item[1].incidents
         )
@@ -177,25 +204,26 @@ def _advise(
     workflow: Optional[str], runbook: Optional[str], group: Group, in_force: dict[str, Any]
 ) -> _Advice:
     """Return what to do about what is observed, by its numbers."""
-    runs = count_noun(group.starts, "run")
+    incidents = count_noun(group.starts, "incident")
     if group.unplanned == group.starts:
         return _Advice(
             "stays in observe",
-            "%s would have had nothing to do" % ("the run" if group.starts == 1 else "all " + runs),
+            "%s would have had nothing to do" % (
+                "the run" if group.starts == 1 else "all %d runs" % group.starts),
             "runbook.explain shows why: a node that is not in the topology, or no crew for it",
         )
     quick = group.resolved_within(QUICK_SECONDS)
     if quick * 2 > group.starts:
         return _Advice(
             "may need no run",
-            "the incidents of %d of %s were over within %s" % (
-                quick, runs, duration(QUICK_SECONDS)),
+            "%d of %s ended by %s within %s" % (
+                quick, incidents, _themselves(quick), duration(QUICK_SECONDS)),
             "a longer `for` in the alerting rule, or leave it in observe",
         )
-    reason = "the incidents of %d of %s did not resolve by themselves" % (
-        group.starts - len(group.self_resolved), runs)
+    remaining = group.starts - len(group.self_resolved)
+    reason = "%d of %s did not end by %s" % (remaining, incidents, _themselves(remaining))
     if group.unplanned:
-        reason += "; %d would have had nothing to do" % group.unplanned
+        reason += "; %s would have had nothing to do" % count_noun(group.unplanned, "run")
     return _Advice("may go up to approve", reason, _way_up(workflow, runbook, in_force))
 
 
@@ -203,11 +231,15 @@ def _way_up(workflow: Optional[str], runbook: Optional[str], in_force: dict[str,
     if runbook is not None:
         return "st2 run synthralos.automation.set_mode mode=approve runbook=%s" % runbook
     entry = in_force["workflows"].get(workflow) or in_force
-    way = "`automation.modes: {%s: approve}` in the configuration" % workflow
+    way = "automation.modes: {%s: approve} in the configuration" % workflow
     if modes.is_override(entry["source"]):
         # An override for all holds down what the configuration says of a workflow.
-        way = "`st2 run synthralos.automation.set_mode mode=default`, and " + way
+        way = "st2 run synthralos.automation.set_mode mode=default, and " + way
     return way
+
+
+def _themselves(count: int) -> str:
+    return "itself" if count == 1 else "themselves"
 
 
 def _as_data(observed: Observed) -> dict[str, Any]:
