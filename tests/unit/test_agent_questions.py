@@ -7,6 +7,7 @@ from synthralos.automation import agent_run_reaper
 from synthralos.calls.agent_platforms.protocol import AUTHORIZATION, Question
 from synthralos.config.settings import Settings
 from synthralos.storage import inquiries
+from synthralos.storage.datastore import BestEffortDatastore
 from synthralos.storage.retention_store import with_retention
 
 from .agent_world import HOUR, PLATFORMS, Executions, Server, World
@@ -171,11 +172,11 @@ def test_the_same_question_once_more_is_another_one(world, server, api, asking):
 
 @pytest.mark.parametrize("timeout, days", [(3 * DAY, 3), (0, 29)])
 def test_an_answer_counts_as_long_as_an_approval_may_take(
-    world, make_env, store, server, api, asking, timeout, days
+    world, make_env, datastore, server, api, asking, timeout, days
 ):
     config = dict(world.config, automation={"approval_timeout": timeout})
-    lasting = with_retention(store, Settings.from_config(config))
-    world.env = make_env(config, api=api, store=lasting)
+    lasting = with_retention(datastore, Settings.from_config(config))
+    world.env = make_env(config, api=api, store=BestEffortDatastore(lasting))
     _, case = asking()
     assert case["deadline"] < world.clock() + HOUR
     world.clock.forward(days * DAY - HOUR)

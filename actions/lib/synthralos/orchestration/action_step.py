@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from synthralos.orchestration.scheduler import LogEntry
     from synthralos.orchestration.step_schema import Step
     from synthralos.runtime.environment import Environment
+    from synthralos.runtime.workflow_run import Case
 
 PACK = "synthralos"
 AGENT_WORKFLOW = "synthralos.agent_recovery"
@@ -46,7 +47,7 @@ class Action(TypedDict):
 
 def run(
     env: "Environment",
-    case: dict[str, Any],
+    case: "Case",
     step: "Step",
     step_input: dict[str, Any],
     request: str,

@@ -30,6 +30,7 @@ from synthralos.telemetry import tracing
 
 if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
+    from synthralos.runtime.workflow_run import Case
 
 # (tool, its arguments): a definition in its normal form for a tool that creates one.
 Call = tuple[str, Union[Fields, Role, Orchestration]]
@@ -104,7 +105,7 @@ def parse_calls(output: Any) -> list[Call]:
 
 
 def perform(
-    env: "Environment", case: dict[str, Any], calls: Iterable[Call]
+    env: "Environment", case: "Case", calls: Iterable[Call]
 ) -> tuple[list[CallResult], Optional[str]]:
     """Perform the calls in order until one fails.
 
@@ -144,7 +145,7 @@ def _parse_call(path: str, raw_call: object) -> Call:
 class _ToolExecutor:
     """The tools, each a method (arguments) -> result."""
 
-    def __init__(self, env: "Environment", case: dict[str, Any]) -> None:
+    def __init__(self, env: "Environment", case: "Case") -> None:
         self._env, self._case, self._started = env, case, 0
         # The author that is stored with each change.
         self._actor = "run:%s" % case["run"]

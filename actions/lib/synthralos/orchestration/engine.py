@@ -45,6 +45,7 @@ from synthralos.orchestration.scheduler import Checkpoint, LogEntry, Slot, State
 from synthralos.orchestration.step_schema import Step
 from synthralos.runtime import workflow_run
 from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import Case
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import run_log, tracing
@@ -213,7 +214,7 @@ def _state_of(env: Environment, run_record: RunRecord, previous: RunStore) -> St
     return state
 
 
-def next_wave(env: Environment, case: dict[str, Any], decision: str) -> dict[str, Any]:
+def next_wave(env: Environment, case: Case, decision: str) -> dict[str, Any]:
     """Return the result of orchestration.next_wave: merge the last wave and name the next one.
 
     :param decision: APPROVED, REFUSED or UNANSWERED, if the wave was an approval.
@@ -246,7 +247,7 @@ def next_wave(env: Environment, case: dict[str, Any], decision: str) -> dict[str
     return _next_wave_result(env, case, run_store, run_record, state, delay)
 
 
-def run_single_step(env: Environment, case: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+def run_single_step(env: Environment, case: Case) -> tuple[bool, dict[str, Any]]:
     """Run a wave of one step, merge it and name the next wave.
 
     :returns: (succeeded, the result of orchestration.wave).
@@ -366,7 +367,7 @@ class _SchedulerHooks:
 
 def _next_wave_result(
     env: Environment,
-    case: dict[str, Any],
+    case: Case,
     run_store: RunStore,
     run_record: RunRecord,
     state: State,
@@ -418,7 +419,7 @@ def _next_wave_result(
 
 def _steps_input(
     env: Environment,
-    case: dict[str, Any],
+    case: Case,
     run_store: RunStore,
     context: Context,
     state: State,
@@ -430,7 +431,7 @@ def _steps_input(
 
 def _approval_input(
     env: Environment,
-    case: dict[str, Any],
+    case: Case,
     run_store: RunStore,
     context: Context,
     state: State,
@@ -452,7 +453,7 @@ def _approval_input(
 
 def _sub_run_input(
     env: Environment,
-    case: dict[str, Any],
+    case: Case,
     run_store: RunStore,
     context: Context,
     state: State,
@@ -487,7 +488,7 @@ def _sub_run_input(
 
 
 _WaveInput = Callable[
-    [Environment, dict[str, Any], RunStore, Context, State, list[Step], float], dict[str, Any]
+    [Environment, Case, RunStore, Context, State, list[Step], float], dict[str, Any]
 ]
 _WAVE_INPUT: dict[str, _WaveInput] = {
     scheduler.STEPS: _steps_input,

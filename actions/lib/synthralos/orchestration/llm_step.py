@@ -34,7 +34,7 @@ from synthralos.orchestration import (
 )
 from synthralos.orchestration.role_schema import Role
 from synthralos.orchestration.step_limits import StepError, StepOutcome, StepTimeLimit
-from synthralos.runtime.workflow_run import record_calls
+from synthralos.runtime.workflow_run import Case, record_calls
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.telemetry import run_log
@@ -60,7 +60,7 @@ class CacheEntry(TypedDict):
 
 def run(
     env: "Environment",
-    case: dict[str, Any],
+    case: Case,
     step: "Step",
     step_input: Any,
     sleep: Callable[[float], None] = time.sleep,
@@ -119,7 +119,7 @@ def _requested_calls(role: Role, output: Any) -> list[definition_tools.Call]:
 
 def _attempt_until_valid(
     env: "Environment",
-    case: dict[str, Any],
+    case: Case,
     step: "Step",
     role: Role,
     targets: list[Target],
@@ -181,7 +181,7 @@ def _attempt_until_valid(
 
 def _play(
     env: "Environment",
-    case: dict[str, Any],
+    case: Case,
     targets: list[Target],
     progress: RunProgress,
     rules: RetryRules,
@@ -222,7 +222,7 @@ def _failure_error(round_result: rounds.RoundResult, deadline: Deadline) -> Step
 
 def _check_answer(
     env: "Environment",
-    case: dict[str, Any],
+    case: Case,
     step: "Step",
     role: Role,
     step_input: Any,
@@ -256,7 +256,7 @@ def _check_answer(
 
 def _ask_critic(
     env: "Environment",
-    case: dict[str, Any],
+    case: Case,
     step: "Step",
     critic: "Critic",
     step_input: Any,
@@ -333,9 +333,7 @@ def role_of(env: "Environment", name: str, step: str) -> Role:
     return role
 
 
-def _targets(
-    env: "Environment", role: Role, further_models: Sequence[str] = ()
-) -> list[Target]:
+def _targets(env: "Environment", role: Role, further_models: Sequence[str] = ()) -> list[Target]:
     """Return the models to call: those that fit the role, then further ones."""
     names = model_selection.fitting(env, role) + list(further_models)
     if not names:

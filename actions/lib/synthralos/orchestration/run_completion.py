@@ -24,6 +24,7 @@ from synthralos.orchestration.run_store import (
 from synthralos.orchestration.scheduler import LogEntry, Outcome, Slot, State
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import Case
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
 from synthralos.telemetry import run_log
@@ -106,7 +107,7 @@ def empty_report() -> Report:
 
 def finish_run(
     env: Environment,
-    case: dict[str, Any],
+    case: Case,
     run_store: RunStore,
     run_record: RunRecord,
     state: State,
@@ -199,11 +200,7 @@ def _planned_resume(env: Environment, run_record: RunRecord) -> Optional[Planned
 
 
 def _resume_result(
-    env: Environment,
-    case: dict[str, Any],
-    report: Report,
-    error: Mapping[str, Any],
-    plan: PlannedResume,
+    env: Environment, case: Case, report: Report, error: Mapping[str, Any], plan: PlannedResume
 ) -> dict[str, Any]:
     """Return the result of the task that ends a run which will resume itself by `plan`."""
     resume = {name: value for name, value in plan.items() if name in _RESUME}
@@ -383,7 +380,7 @@ def _post_webhook(
 
 
 def log_failure(
-    env: Environment, case: Optional[dict[str, Any]], parameters: dict[str, Any]
+    env: Environment, case: Optional[Case], parameters: dict[str, Any]
 ) -> dict[str, Any]:
     """Record a run whose workflow failed; return the result of log_orchestration_failure.
 
@@ -436,7 +433,7 @@ def log_failure(
 
 
 def _log_failed_start(
-    env: Environment, case: Optional[dict[str, Any]], parameters: dict[str, Any]
+    env: Environment, case: Optional[Case], parameters: dict[str, Any]
 ) -> dict[str, Any]:
     """Record a run whose first task failed, so that it left no complete case."""
     error, reason = failure_record.failure_reason(case, {})
@@ -455,7 +452,7 @@ def _log_failed_start(
 
 
 def _record_failure(
-    env: Environment, case: Optional[dict[str, Any]], parameters: dict[str, Any], report: Report
+    env: Environment, case: Optional[Case], parameters: dict[str, Any], report: Report
 ) -> None:
     """Open the ticket of a failed run and send its trigger; add both to `report`."""
     complete = failure_record.complete_case(case)

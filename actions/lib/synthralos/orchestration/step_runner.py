@@ -12,6 +12,7 @@ from synthralos.orchestration.scheduler import LogEntry
 from synthralos.orchestration.step_limits import StepOutcome
 from synthralos.orchestration.step_schema import Step
 from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import Case
 from synthralos.storage.datastore import DatastoreUnavailable
 from synthralos.storage.stackstorm_api import StackStormError
 
@@ -20,7 +21,7 @@ MAX_LOGGED_BYTES = 16 * 1024
 
 
 def run_step(
-    env: Environment, case: dict[str, Any], number: int, sleep: Callable[[float], None] = time.sleep
+    env: Environment, case: Case, number: int, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[bool, dict[str, Any]]:
     """(ok, result) of orchestration.step: step `number` of the case's wave, from 0."""
     run_store, cursor = RunStore(env, case["run"]), case["progress"]["cursor"]
@@ -61,7 +62,7 @@ def run_step(
 
 def _execute(
     env: Environment,
-    case: dict[str, Any],
+    case: Case,
     step: Step,
     context: Context,
     request: str,

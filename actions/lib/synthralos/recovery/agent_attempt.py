@@ -26,6 +26,7 @@ from synthralos.telemetry import run_log
 if TYPE_CHECKING:
     from synthralos.recovery.repair_plan import PlanStep
     from synthralos.runtime.environment import Environment
+    from synthralos.runtime.workflow_run import Case
 
 # Until another process that is just starting the run has recorded it.
 CLAIM_DELAY_SECONDS, CLAIM_DELAY_SHARE = 2.0, 0.5
@@ -33,7 +34,7 @@ CLAIM_DELAY_SECONDS, CLAIM_DELAY_SHARE = 2.0, 0.5
 
 def attempt(
     env: "Environment",
-    case: dict[str, Any],
+    case: "Case",
     step: "PlanStep",
     target: Target,
     seconds: float,
@@ -55,7 +56,7 @@ def attempt(
     return dict(result, step=step["action"])
 
 
-def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -> None:
+def adopt_run(env: "Environment", case: "Case", targets: list[Target]) -> None:
     """Make the first attempt of a run join what already runs for its request, if anything does.
 
     Costs one datastore call.
@@ -111,7 +112,7 @@ def _handle_for(
     return connect(env.client, endpoint.platform).handle_for(request)
 
 
-def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun]:
+def find_open_run(env: "Environment", case: "Case") -> Optional[AgentRun]:
     """Return the run that serves the request of a case, or has served it and failed, unless its
     answer was delivered before the case's own run waited for it.
     """
@@ -135,7 +136,7 @@ def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun
     return None if status in (None, "succeeded") else replace(record, delivered_by=None)
 
 
-def mark_delivered(env: "Environment", case: dict[str, Any]) -> None:
+def mark_delivered(env: "Environment", case: "Case") -> None:
     """Record that this run returns the answer of the run that served its request."""
     record = agent_runs.find(env.store, case["request"]["agent_id"], case["agent_request"])
     if record is None:
@@ -156,7 +157,7 @@ class _RecordedRun:
     def __init__(
         self,
         env: "Environment",
-        case: dict[str, Any],
+        case: "Case",
         target: Target,
         endpoint: AgentEndpoint,
         request: RunRequest,
@@ -321,7 +322,7 @@ class _RecordedRun:
         return str(idempotency.key(self._case["agent_request"], "AGENT-RUN", agent_id, None))
 
 
-def _new_scope(case: dict[str, Any]) -> str:
+def _new_scope(case: "Case") -> str:
     """Return the scope of a start that repeats none.
 
     After a reply that was lost the same request has the same key, at every platform: its run may
@@ -333,7 +334,7 @@ def _new_scope(case: dict[str, Any]) -> str:
 
 
 def _platform_request(
-    env: "Environment", case: dict[str, Any], request: RunRequest, target: Target, scope: str
+    env: "Environment", case: "Case", request: RunRequest, target: Target, scope: str
 ) -> AgentRequest:
     """Return the AgentRequest for an endpoint, from the request that a repair action made.
 
@@ -357,7 +358,7 @@ def _platform_request(
     )
 
 
-def _checkpoint(case: dict[str, Any], request: RunRequest, target: Target) -> Optional[Checkpoint]:
+def _checkpoint(case: "Case", request: RunRequest, target: Target) -> Optional[Checkpoint]:
     """Return where the request is continued at a target, or None to start it there."""
     resume, left = request["resume"], checkpoints.of_target(case, target.name)
     handle = None if left is None else Handle.restore(left.handle)
@@ -366,7 +367,7 @@ def _checkpoint(case: dict[str, Any], request: RunRequest, target: Target) -> Op
     return Checkpoint(handle, resume["checkpoint"], resume["state"], resume["as_node"])
 
 
-def _facts(env: "Environment", case: dict[str, Any]) -> Facts:
+def _facts(env: "Environment", case: "Case") -> Facts:
     request = case["request"]
     return {
         "failure": case["failure"],

@@ -25,6 +25,7 @@ from synthralos.telemetry import run_log
 
 if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
+    from synthralos.runtime.workflow_run import Case
 
 # Tasks of the workflow: a question takes a text, or yes or no; an authorization yes or no only.
 ASK, CONFIRM = "ask", "confirm"
@@ -102,7 +103,7 @@ def question_line(env: "Environment", case: Mapping[str, Any], question: Questio
     return str(sanitize_line(text, env.redactor, MAX_QUESTION_CHARS))
 
 
-def count_waiting_time(env: "Environment", case: dict[str, Any]) -> None:
+def count_waiting_time(env: "Environment", case: "Case") -> None:
     """Take the time that a person took to answer out of the limits of the run.
 
     Those of the agent follow from its record: it does not work while it waits.
@@ -125,7 +126,7 @@ def count_waiting_time(env: "Environment", case: dict[str, Any]) -> None:
         approval_notices.settle(env, case["run"], case["workflow"], case["request"]["agent_id"])
 
 
-def record_awaiting(env: "Environment", case: dict[str, Any], delay: float) -> None:
+def record_awaiting(env: "Environment", case: "Case", delay: float) -> None:
     """Record that the run waits for an answer that another one has asked for, and will look for it
     in `delay` seconds.
     """

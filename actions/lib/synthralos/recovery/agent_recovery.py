@@ -23,6 +23,7 @@ from synthralos.recovery.repair_actions import RunRequest
 from synthralos.recovery.repair_plan import RepairPlan
 from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import Case
 from synthralos.storage import history, incidents, last_queries, pauses
 from synthralos.telemetry import run_log
 
@@ -135,16 +136,16 @@ def analyse(
 
 def standalone_case(
     env: Environment, parameters: dict[str, Any], started: float, attempted: bool = True
-) -> dict[str, Any]:
+) -> Case:
     """The case of an action that no workflow started: from plain parameters, without retries."""
     inputs = dict({"failure_type": "unknown"}, **parameters)
     inputs["max_retries"] = 0
     carry = analyse(env, inputs, started, attempted)["next"]["carry"]
-    case: dict[str, Any] = unseal(carry, env.store)
+    case: Case = unseal(carry, env.store)
     return case
 
 
-def plan_repair(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
+def plan_repair(env: Environment, case: Case) -> dict[str, Any]:
     """The result of generate_repair_plan: the plan in the clear, and the case with it inside."""
     plan_id = "repair-%s" % (case["run"] or "local")
     raw_plan = case["request"]["context"].get(
@@ -181,7 +182,7 @@ def _check_replays(plan: RepairPlan, context: Mapping[str, Any]) -> None:
 
 
 def _plan_with_llm(
-    env: Environment, case: dict[str, Any], plan_id: str
+    env: Environment, case: Case, plan_id: str
 ) -> "tuple[Optional[RepairPlan], Optional[PlannerInfo]]":
     """(plan or None, what became of asking): the LLM plans only where the config names a model."""
     if env.settings.planner_model is None or case["dry_run"]:
@@ -192,7 +193,7 @@ def _plan_with_llm(
 
 
 def run_round(
-    env: Environment, case: dict[str, Any], clock: "Optional[Clock]" = None
+    env: Environment, case: Case, clock: "Optional[Clock]" = None
 ) -> tuple[bool, dict[str, Any]]:
     """(ok, result) of execute_recovery: one round over the agent's endpoints.
 
@@ -253,11 +254,7 @@ def run_round(
 
 
 def _running_result(
-    env: Environment,
-    case: dict[str, Any],
-    progress: RunProgress,
-    delay: int,
-    is_awaiting: bool = False,
+    env: Environment, case: Case, progress: RunProgress, delay: int, is_awaiting: bool = False
 ) -> dict[str, Any]:
     """The result of a round whose agent works on: the next one asks for its outcome.
 
@@ -284,7 +281,7 @@ def _running_result(
 
 
 def _asking_result(
-    env: Environment, case: dict[str, Any], progress: RunProgress, question: "Question"
+    env: Environment, case: Case, progress: RunProgress, question: "Question"
 ) -> dict[str, Any]:
     """The result of a round whose agent asks: a person answers before the next one."""
     from synthralos.recovery import agent_questions
@@ -303,7 +300,7 @@ def _asking_result(
     }
 
 
-def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+def subject(case: Optional[Case], parameters: dict[str, Any]) -> str:
     """The agent of a failed run: of its case, or of its unchecked parameters without one."""
     if case is not None:
         agent_id: str = case["request"]["agent_id"]
@@ -378,7 +375,7 @@ def _targets(env: Environment, case: Mapping[str, Any]) -> list[Target]:
     return agent_targets.targets_of(endpoints, is_unsafe_to_repeat(env, agent_id))
 
 
-def _label_attempts(case: dict[str, Any], progress: RunProgress) -> None:
+def _label_attempts(case: Case, progress: RunProgress) -> None:
     for entry in progress.trail:
         if "attempt" in entry:
             step = checkpoints.step_of_attempt(case, entry["target"], entry["attempt"])
@@ -412,9 +409,7 @@ def _record_recovery(env: Environment, case: Mapping[str, Any], step: str) -> No
     history.append_entry(env.store, case["request"]["agent_id"], env.now(), entry)
 
 
-def _dry_run_result(
-    env: Environment, case: dict[str, Any], targets: list[Target]
-) -> dict[str, Any]:
+def _dry_run_result(env: Environment, case: Case, targets: list[Target]) -> dict[str, Any]:
     return {
         "summary": "dry run: nothing was called; %d steps planned" % len(case["plan"]["steps"]),
         "success": False,

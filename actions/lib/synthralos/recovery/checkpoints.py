@@ -20,6 +20,7 @@ from synthralos.storage.agent_runs import AgentRun
 
 if TYPE_CHECKING:
     from synthralos.recovery.repair_plan import PlanStep
+    from synthralos.runtime.workflow_run import Case
 
 # A run that is continued from the same checkpoint, and fails each time, gets another repair.
 MAX_RESUMES = 2
@@ -51,7 +52,7 @@ def of_target(case: Mapping[str, Any], target: str) -> Optional[LeftCheckpoint]:
 
 
 def record_failure(
-    case: dict[str, Any], target: Target, handle: Optional[Handle], cause: str, resumed: bool
+    case: "Case", target: Target, handle: Optional[Handle], cause: str, resumed: bool
 ) -> None:
     """Remember where a run stopped; nothing where its platform keeps no checkpoints.
 
@@ -67,7 +68,7 @@ def record_failure(
 
 
 def add_reported(
-    case: dict[str, Any], targets: Iterable[Target], handle: Optional[Handle], cause: str
+    case: "Case", targets: Iterable[Target], handle: Optional[Handle], cause: str
 ) -> None:
     """Remember the run whose failure was reported, at the target that it ran at."""
     for target in targets:
@@ -79,7 +80,7 @@ def add_reported(
             record_failure(case, target, handle, cause, resumed=False)
 
 
-def add_recorded(case: dict[str, Any], targets: Iterable[Target], record: AgentRun) -> None:
+def add_recorded(case: "Case", targets: Iterable[Target], record: AgentRun) -> None:
     """Remember the run that an earlier run of the workflow left, for the same request."""
     target = next((target for target in targets if target.name == record.target), None)
     if target is not None and record.failed_with is not None:
@@ -98,9 +99,7 @@ def can_resume(targets: Iterable[Target]) -> bool:
 
 
 def reported_handle(
-    context: Mapping[str, Any],
-    endpoints: Iterable[AgentEndpoint],
-    field: str = "context.handle",
+    context: Mapping[str, Any], endpoints: Iterable[AgentEndpoint], field: str = "context.handle"
 ) -> Optional[Handle]:
     """Return the handle of a run of an agent, as the entry `handle` of `context` gives it, or None.
 
@@ -141,7 +140,7 @@ def reported_handle(
     return handle
 
 
-def step_of_attempt(case: dict[str, Any], target: str, attempt_number: int) -> "PlanStep":
+def step_of_attempt(case: "Case", target: str, attempt_number: int) -> "PlanStep":
     """Return the step of the plan for an attempt; the same one as often as it is asked for."""
     steps: list[PlanStep] = case["plan"]["steps"]
     chosen: dict[str, int] = case.setdefault("chosen_steps", {})

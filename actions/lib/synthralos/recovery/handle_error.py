@@ -19,8 +19,10 @@ from synthralos.recovery.error_case import WORKFLOW, ReportedError
 from synthralos.recovery.repair_actions import RESTORE_SNAPSHOT, RESUME_CHECKPOINT
 from synthralos.runtime import child_runs, failure_record, run_parameters, workflow_run
 from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import Case
 from synthralos.storage import history, inquiries, pauses, state_codec
 from synthralos.storage.datastore import PREFIX
+from synthralos.storage.snapshots import Snapshot
 from synthralos.telemetry import tracing
 
 DEFAULT_RUN_SECONDS = 600
@@ -130,7 +132,7 @@ def assess(
     return dict(_run_next_strategy(env, case), **extra)
 
 
-def proceed(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
+def proceed(env: Environment, case: Case) -> dict[str, Any]:
     """The result of error.proceed: what came of the last task, and what is next."""
     if case["recovered_at"] is not None:
         return _validate(env, case)
@@ -160,7 +162,7 @@ def proceed(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     return _after_success(env, case) if succeeded else _run_next_strategy(env, case)
 
 
-def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+def subject(case: Optional[Case], parameters: dict[str, Any]) -> str:
     """The agent of a failed run: of its case, or of its unchecked parameters without one."""
     if case is not None:
         agent_id: str = case["request"]["agent_id"]
@@ -235,7 +237,7 @@ def _reported(request: HandledError) -> ReportedError:
     )
 
 
-def _run_next_strategy(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
+def _run_next_strategy(env: Environment, case: Case) -> dict[str, Any]:
     """Carries out what is to do, up to the first strategy that succeeds or needs a task."""
     while case["todo"]:
         name = case["todo"][0]
@@ -270,7 +272,7 @@ def _pending_work(case: Mapping[str, Any]) -> bool:
     return bool(case["request"]["original_query"] or case["request"]["original_request"])
 
 
-def _hand_off(env: Environment, case: dict[str, Any]) -> Optional[dict[str, Any]]:
+def _hand_off(env: Environment, case: Case) -> Optional[dict[str, Any]]:
     """The result that hands the recovery to agent_recovery or llm_retry; None without a request."""
     request, retry = case["request"], env.settings.retry
     cause = case["failure"]["cause"]
@@ -327,7 +329,7 @@ def _leaves_checkpoints(env: Environment, request: HandledError) -> bool:
     return checkpoints.can_resume(agent_targets.targets_of(endpoints, False))
 
 
-def _restored_checkpoint(snapshot: Mapping[str, Any]) -> Optional[RestoredCheckpoint]:
+def _restored_checkpoint(snapshot: Snapshot) -> Optional[RestoredCheckpoint]:
     """The platform's checkpoint that was restored, or None if it was a state."""
     checkpoint = snapshot_restore.checkpoint_of(snapshot["state"])
     if checkpoint is None:
@@ -345,7 +347,7 @@ def _from_checkpoint(context: Mapping[str, Any], checkpoint: RestoredCheckpoint)
     return dict(context, handle=checkpoint["handle"], repairPlan=plan)
 
 
-def _roll_back(env: Environment, case: dict[str, Any]) -> bool:
+def _roll_back(env: Environment, case: Case) -> bool:
     """Whether the newest good snapshot is the agent's state again; `child` has it either way."""
     request = case["request"]
     snapshot = error_case.newest_snapshot(env, request["agent_id"], request["task_id"])
@@ -371,12 +373,12 @@ def _roll_back(env: Environment, case: dict[str, Any]) -> bool:
     return restored
 
 
-def _save_outcome(case: dict[str, Any], **fields: Any) -> None:
+def _save_outcome(case: Case, **fields: Any) -> None:
     """Adds to what the strategies gave: the result of the run, however it ends."""
     case["child"] = dict(case["child"] or {}, **fields)
 
 
-def _pause_agent(env: Environment, case: dict[str, Any]) -> None:
+def _pause_agent(env: Environment, case: Case) -> None:
     reason = case["looping"]["reason"] or "%s was reported" % case["failure"]["cause"]
     paused = error_case.pause_agent(env, case["request"]["agent_id"], reason)
     summary = "the agent is paused" if paused else "the agent could not be paused"
@@ -384,7 +386,7 @@ def _pause_agent(env: Environment, case: dict[str, Any]) -> None:
     _step(case, "circuit_breaker", False, summary, paused=paused)
 
 
-def _after_success(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
+def _after_success(env: Environment, case: Case) -> dict[str, Any]:
     """What follows a strategy that succeeded: the validation, after the stability window."""
     case["recovered_at"] = env.now()
     window = case["request"]["stability_window"]
@@ -393,7 +395,7 @@ def _after_success(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     return _validate(env, case)
 
 
-def _validate(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
+def _validate(env: Environment, case: Case) -> dict[str, Any]:
     last = case["steps"][-1]
     checks: list[Check] = [
         {"check": "recovery_success", "passed": True, "details": last["summary"]}
@@ -443,7 +445,7 @@ def _no_new_error(env: Environment, case: Mapping[str, Any]) -> Check:
     return {"check": "no_new_error", "passed": not errors, "details": details}
 
 
-def _escalated_end(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
+def _escalated_end(env: Environment, case: Case) -> dict[str, Any]:
     """The end of what no strategy cured: a person must know. Escalated is not recovered."""
     failure, request = case["failure"], case["request"]
     if case["ticket"] is None:
@@ -476,12 +478,7 @@ def _failure_reason(case: Mapping[str, Any]) -> str:
 
 
 def _final_result(
-    env: Environment,
-    case: dict[str, Any],
-    next_task: str,
-    summary: str,
-    recovered: bool,
-    escalated: bool,
+    env: Environment, case: Case, next_task: str, summary: str, recovered: bool, escalated: bool
 ) -> dict[str, Any]:
     steps = case["steps"]
     end = "escalated" if escalated else "recovered" if recovered else "failed"
@@ -510,12 +507,7 @@ def _fit_to_result_size(env: Environment, value: Any) -> Any:
 
 
 def _goto(
-    env: Environment,
-    case: dict[str, Any],
-    next_task: str,
-    summary: str,
-    delay: int = 0,
-    **more: Any,
+    env: Environment, case: Case, next_task: str, summary: str, delay: int = 0, **more: Any
 ) -> dict[str, Any]:
     """The result that sends the workflow to the task for `next_task`."""
     case["progress"]["cursor"] += 1
@@ -523,5 +515,5 @@ def _goto(
     return {"summary": summary, "next_task": next_task, "next": following, "steps": case["steps"]}
 
 
-def _step(case: dict[str, Any], strategy: str, ok: bool, summary: str, **more: Any) -> None:
+def _step(case: Case, strategy: str, ok: bool, summary: str, **more: Any) -> None:
     case["steps"].append(dict({"strategy": strategy, "ok": ok, "summary": summary}, **more))

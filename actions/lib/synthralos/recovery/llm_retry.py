@@ -17,6 +17,7 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
 from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import Case
 
 if TYPE_CHECKING:
     from synthralos.calls.open_attempts import Call
@@ -79,7 +80,7 @@ def determine(env: Environment, parameters: dict[str, Any], started: float) -> d
     }
 
 
-def standalone_case(env: Environment, parameters: dict[str, Any], started: float) -> dict[str, Any]:
+def standalone_case(env: Environment, parameters: dict[str, Any], started: float) -> Case:
     """The case of a call_llm that no workflow started: one model, no retry."""
     request = {
         name: parameters.get(name)
@@ -141,7 +142,7 @@ def order_models(
     ]
 
 
-def run_round(env: Environment, case: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+def run_round(env: Environment, case: Case) -> tuple[bool, dict[str, Any]]:
     """(ok, result) of call_llm: one round over the models."""
     targets = _targets(env, case)
     if case["dry_run"]:
@@ -184,7 +185,7 @@ def run_round(env: Environment, case: dict[str, Any]) -> tuple[bool, dict[str, A
     }
 
 
-def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+def subject(case: Optional[Case], parameters: dict[str, Any]) -> str:
     """The model of a failed run: of its case, or of its unchecked parameters without one."""
     if case is not None:
         original: str = case["original"]
@@ -247,9 +248,7 @@ def _served_model(target: Target) -> ServedModel:
     return target.endpoint
 
 
-def _dry_run_result(
-    env: Environment, case: dict[str, Any], targets: list[Target]
-) -> dict[str, Any]:
+def _dry_run_result(env: Environment, case: Case, targets: list[Target]) -> dict[str, Any]:
     return {
         "summary": "dry run: nothing was called; %d targets" % len(targets),
         "success": False,

@@ -1,20 +1,28 @@
 """The workflow reroute_request: the same request at other regions and providers."""
 
+from collections.abc import Mapping
 from typing import Any, Optional
 
 from synthralos.calls import relations, routes
+from synthralos.calls.relations import Target
+from synthralos.calls.retry_rules import RuleFields
+from synthralos.calls.routes import RouteAnswer, RouteCandidate, RouteRequest
+from synthralos.config.settings import Route
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import Failure
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
 from synthralos.runtime import failure_record, run_parameters, workflow_run
+from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import Case
 
 WORKFLOW = "reroute_request"
 DEFAULT_RUN_SECONDS = 120
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-def analyse(env, parameters, started):
+def analyse(env: Environment, parameters: dict[str, Any], started: float) -> dict[str, Any]:
     """The result of analyze_routing_failure, with the new case in `next`."""
     raw_request = run_parameters.require_object(
         "original_request", parameters.get("original_request")
@@ -55,7 +63,7 @@ def analyse(env, parameters, started):
     }
 
 
-def is_unsafe_to_repeat(env, parameters):
+def is_unsafe_to_repeat(env: Environment, parameters: Mapping[str, Any]) -> bool:
     """Whether a repeat of the request may do harm, at any route that it may take.
 
     :param parameters: of the workflow, resolved.
@@ -74,7 +82,7 @@ def is_unsafe_to_repeat(env, parameters):
     return any(_unsafe(leg.route, request) for leg in legs)
 
 
-def standalone_case(env, parameters, started):
+def standalone_case(env: Environment, parameters: dict[str, Any], started: float) -> Case:
     """The case of an execute_request that no workflow started: one route, no retry."""
     raw_request = dict(run_parameters.require_object("request", parameters.get("request")))
     for name in ("region", "provider"):
@@ -91,20 +99,20 @@ def standalone_case(env, parameters, started):
     )
 
 
-def run_round(env, case):
+def run_round(env: Environment, case: Case) -> tuple[bool, dict[str, Any]]:
     """(ok, result) of execute_request: one round over the routes."""
     targets = _targets(env, case)
     if case["dry_run"]:
         return True, _dry_run_result(env, case, targets)
 
-    def call_target(target, seconds, attempt_number):
+    def call_target(target: Target, seconds: float, attempt_number: int) -> RouteAnswer:
         return routes.call(
-            env.client, target.endpoint, case["http"], seconds,
-            workflow_run.key_run(case),
+            env.client, _candidate(target), case["http"], seconds, workflow_run.key_run(case)
         )
 
     round_result, progress = workflow_run.play_round(env, case, targets, call_target)
-    if round_result.result is None:
+    target = round_result.target
+    if round_result.result is None or target is None:
         return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
         env, case, env.redactor.remove_secrets(round_result.result), "body"
@@ -112,10 +120,10 @@ def run_round(env, case):
     if answer["body"] is None and "body_key" in answer:
         answer["response"] = None
     workflow_run.record_summary(env, case, "recovered", case["failure"])
-    route = round_result.target.endpoint.route
+    route = _candidate(target).route
     return True, {
         "summary": "%s answered %d at attempt %d"
-        % (round_result.target.name, answer["status_code"], progress.attempts),
+        % (target.name, answer["status_code"], progress.attempts),
         "success": True,
         "result": answer,
         "final_region": require_identifier("final_region", route.region),
@@ -125,7 +133,7 @@ def run_round(env, case):
     }
 
 
-def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+def subject(case: Optional[Case], parameters: dict[str, Any]) -> str:
     """The route of a failed run; without a case the provider of its unchecked parameters."""
     if case is not None:
         return "route:%s/%s" % (case["http"]["provider"], case["http"]["region"])
@@ -135,7 +143,16 @@ def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
     )
 
 
-def _new_case(env, parameters, started, request, legs, rules, reason, failure):
+def _new_case(
+    env: Environment,
+    parameters: dict[str, Any],
+    started: float,
+    request: RouteRequest,
+    legs: list[RouteCandidate],
+    rules: RuleFields,
+    reason: str,
+    failure: Optional[Failure],
+) -> Case:
     return workflow_run.new_case(
         env,
         WORKFLOW,
@@ -150,7 +167,7 @@ def _new_case(env, parameters, started, request, legs, rules, reason, failure):
     )
 
 
-def _names(parameters, name):
+def _names(parameters: Mapping[str, Any], name: str) -> list[str]:
     names = parameters.get(name)
     if names is None:
         return []
@@ -163,11 +180,11 @@ def _names(parameters, name):
     ]
 
 
-def _unsafe(route, request):
+def _unsafe(route: Route, request: RouteRequest) -> bool:
     return route.unsafe_to_repeat and request["method"] not in SAFE_METHODS
 
 
-def _targets(env, case):
+def _targets(env: Environment, case: Case) -> list[Target]:
     configured = {(route.provider, route.region): route for route in env.settings.routes}
     targets = []
     for provider, region, model in case["legs"]:
@@ -184,7 +201,12 @@ def _targets(env, case):
     return targets
 
 
-def _dry_run_result(env, case, targets):
+def _candidate(target: Target) -> RouteCandidate:
+    assert isinstance(target.endpoint, RouteCandidate)
+    return target.endpoint
+
+
+def _dry_run_result(env: Environment, case: Case, targets: list[Target]) -> dict[str, Any]:
     return {
         "summary": "dry run: nothing was called; %d routes" % len(targets),
         "success": False,
