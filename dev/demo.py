@@ -306,7 +306,7 @@ def _show_repairs(output):
     """Print the impact, the assignments and the checks of an infrastructure_repair, a line each."""
     for node in (output.get("impact") or {}).get("nodes", []):
         print("  impact of %(node)s: %(criticality)s, %(population_affected)d people, "
-              "%(nodes_affected)d nodes affected" % node)
+              "nodes affected: %(nodes_affected)d" % node)
     for assignment in output.get("assignments") or []:
         print("  %(status)s: %(node)s to %(crew)s (%(details)s)" % assignment)
     steps = output.get("step_history") or []
