@@ -28,7 +28,7 @@ class Runbooks(ResourceAction):
 
     def _explain(self, env, parameters):
         inputs, _ = self.execution(env, parameters)
-        alert = _alert(inputs.get("labels"), inputs.get("alert"))
+        alert = _alert(inputs.get("alert_labels"), inputs.get("alert"))
         config = AutomationConfig.from_config(env.settings.automation)
         result = runbook_explanation.explain(env, config, alert, inputs["source"])
         texts = [
@@ -43,9 +43,9 @@ class Runbooks(ResourceAction):
 
 def _alert(labels, alert):
     if bool(labels) == bool(alert):
-        reason = "must not be combined with labels" if alert else "is missing"
-        raise InvalidInput("alert", None, reason, "Set exactly one of alert and labels")
+        reason = "must not be combined with alert_labels" if alert else "is missing"
+        raise InvalidInput("alert", None, reason, "Set exactly one of alert and alert_labels")
     if alert:
         return run_parameters.require_object("alert", alert)
-    text = run_parameters.require_text("labels", labels)
-    return {"labels": label_text.parse_labels("labels", text)}
+    text = run_parameters.require_text("alert_labels", labels)
+    return {"labels": label_text.parse_labels("alert_labels", text)}

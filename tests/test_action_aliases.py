@@ -54,7 +54,7 @@ COMMANDS = {
     "explain_runbook": [
         (
             "runbook explain HostDiskFull instance:web-1:9100 mountpoint:/var",
-            {"labels": "HostDiskFull instance:web-1:9100 mountpoint:/var"},
+            {"alert_labels": "HostDiskFull instance:web-1:9100 mountpoint:/var"},
         ),
     ],
     "explain_failure": [

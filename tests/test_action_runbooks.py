@@ -267,7 +267,7 @@ class RunbookExplainTest(_Runbooks):
                      '{alertname="DiskFull", severity="critical", instance="web-1:9100", '
                      'mountpoint="/data"}'):
             with self.subTest(text=text):
-                succeeded, result = self.run_action(labels=text)
+                succeeded, result = self.run_action(alert_labels=text)
                 self.assertTrue(succeeded)
                 [explanation] = result["alerts"]
                 self.assertEqual(explanation["steps"][0]["parameters"]["mount"], "/data")
@@ -275,14 +275,14 @@ class RunbookExplainTest(_Runbooks):
     def test_what_are_no_labels_is_refused(self):
         for text in HOSTILE[:8] + ["a b c", "a=", "x=y, =z", 'a="b"c', 'a="b']:
             with self.subTest(text=text):
-                succeeded, result = self.run_action(labels=text)
+                succeeded, result = self.run_action(alert_labels=text)
                 self.assertFalse(succeeded)
-                self.assertEqual(result["error"]["field"], "labels")
+                self.assertEqual(result["error"]["field"], "alert_labels")
 
     def test_either_labels_or_an_alert(self):
-        self.assertRefused("alert", self.run_action(), "one of alert and labels")
-        outcome = self.run_action(labels="A", alert={"labels": LABELS})
-        self.assertRefused("alert", outcome, "one of alert and labels")
+        self.assertRefused("alert", self.run_action(), "one of alert and alert_labels")
+        outcome = self.run_action(alert_labels="A", alert={"labels": LABELS})
+        self.assertRefused("alert", outcome, "one of alert and alert_labels")
 
     def test_an_agent_is_recovered(self):
         explanation = self.explain({"agent_id": "trainer_01"})
