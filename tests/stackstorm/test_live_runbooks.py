@@ -169,6 +169,30 @@ def test_hostile_labels_that_a_pattern_accepts_arrive_as_text(st2, box, configur
     assert received == texts
 
 
+def test_a_label_in_the_template_of_an_action_is_a_name(st2, box, configure, node, since):
+    """core.echo inserts its message into a command line."""
+    step = {"name": "say", "action": "core.echo", "approval": "none",
+            "parameters": {"message": {"label": "text"}}}
+    configure(node, runbook(step), allowed_actions=["core.echo"])
+    texts = ["x/../../../../nodes/evil", "base64:e3sgeCB9fQ==", "$(touch /tmp/evil)", "$HOME"]
+    hostile = [alert(node, text=text, run="%s-%d" % (node, n)) for n, text in enumerate(texts)]
+    for entry in receive(st2, *hostile):
+        status, output = repair_of(st2, entry)
+        assert (status, output["success"]) == ("failed", False) and output["ticket"], output
+    run, output = st2.run("infrastructure_repair", alert=alert(node, text=node))
+    assert run["status"] == "succeeded", output
+    messages = [row["parameters"]["message"] for row in executions(st2, "core.echo", since)]
+    assert messages == [node]
+    step["parameters"] = {"message": {"label": "text", "pattern": ".+"}}
+    configure(node, runbook(step), allowed_actions=["core.echo"])
+    run, _ = st2.run("runbook.validate")
+    [problem] = run["result"]["result"]["problems"]
+    assert (problem["field"], run["status"]) == ("parameters.message", "failed")
+    run, output = st2.run("infrastructure_repair", alert=alert(node, text="$(touch /tmp/evil)"))
+    assert run["status"] == "failed" and "parameters.message" in (
+        output["assignments"][0]["details"])
+
+
 @pytest.mark.parametrize("approved", [True, False])
 def test_an_approval_shows_the_action_and_its_parameters(
     st2, box, configure, node, since, approved
@@ -248,6 +272,8 @@ def test_runbooks_are_validated_against_the_actions_of_stackstorm(st2, box, conf
                                                                          "sudo": True}},
                 alertname="D"),
         runbook({"name": "absent", "action": "acme.absent"}, alertname="E"),
+        runbook({"name": "text", "action": "core.local",
+                 "parameters": {"cmd": "true", "timeout": "soon"}}, alertname="F"),
         allowed_actions=["core.local", "core.http", "acme.absent"],
     )
     run, _ = st2.run("runbook.validate")
@@ -255,11 +281,11 @@ def test_runbooks_are_validated_against_the_actions_of_stackstorm(st2, box, conf
     problems = {entry["step"]: entry["field"] for entry in run["result"]["result"]["problems"]}
     assert problems == {
         "misspelt": "parameters.command", "missing": "parameters.url",
-        "fixed": "parameters.sudo", "absent": "action",
+        "fixed": "parameters.sudo", "absent": "action", "text": "parameters.timeout",
     }
     assert st2.run("runbook.validate", runbook="DiskFull")[0]["status"] == "succeeded"
     runbooks = st2.run("runbook.list")[0]["result"]["result"]["runbooks"]
-    assert [entry["name"] for entry in runbooks] == ["DiskFull", "B", "C", "D", "E"]
+    assert [entry["name"] for entry in runbooks] == ["DiskFull", "B", "C", "D", "E", "F"]
 
 
 def test_an_alert_is_explained_without_being_evaluated(st2, box, configure, node, since):
@@ -283,3 +309,30 @@ def test_an_alert_is_explained_without_being_evaluated(st2, box, configure, node
         assert not any(mark in text for mark in ("{{", "{%", "<%", "\u202e"))
     assert not [row for row in executions(st2, "core.http", since)
                 if row["parameters"].get("url") == node]
+
+
+def test_an_invalid_runbook_is_named_and_hides_no_other(st2, box, configure, node, since):
+    bad = runbook({"name": "absent", "action": "acme.absent"}, alertname="Other")
+    configure(node, dict(runbook(say("first", node)), mode="act"), bad,
+              allowed_actions=["core.local"])
+    [entry] = receive(st2, alert(node))
+    status, output = repair_of(st2, entry)
+    assert status == "failed" and output["ticket"] and count_runs(st2, "first", node, since) == 0
+    assert "(runbook Other, step absent)" in output["error"]["reason"]
+    run, _ = st2.run("runbook.validate")
+    [problem] = run["result"]["result"]["problems"]
+    assert (problem["runbook"], problem["step"]) == ("Other", "absent")
+
+
+def test_people_explain_an_alert_in_a_channel(st2, box, configure, node):
+    step = {"name": "first", "action": "core.http", "parameters": {"url": {"label": "instance"}}}
+    configure(node, runbook(step))
+    [response] = st2.call("POST", "/aliasexecution/match_and_execute", json={
+        "command": "runbook explain DiskFull instance:%s:9100" % node, "user": "testu",
+        "source_channel": "test",
+    })["results"]
+    run = st2.wait(response["execution"]["id"])
+    assert run["status"] == "succeeded", run["result"]
+    [explanation] = run["result"]["result"]["alerts"]
+    assert (explanation["runbook"], explanation["problem"]) == ("DiskFull", None)
+    assert explanation["steps"][0]["parameters"]["url"] == node
