@@ -25,7 +25,7 @@ class Approvals(ResourceAction):
             text = run_parameters.require_text(
                 "answer", run_parameters.decode_base64("answer", text)
             )
-        question = parameters["execution_id"]
+        question = run_parameters.require_text("execution_id", parameters.get("execution_id"))
         approval = approvals.answer(env, question, approved, text, self._timeout(env))
         verb = "answered" if approved is None else "approved" if approved else "refused"
         summary = "%s of %s is %s: %s" % (
