@@ -69,7 +69,10 @@ def notices(world):
 def test_a_recovery_starts_when_it_is_approved_and_is_a_part_of_the_run(world, webhook):
     run = ask(world, webhook)
     question = waiting(world, run)["question"]
-    assert "agent_recovery of trainer_01" in question and QUERY["description"] in question
+    assert question == (
+        "May agent_recovery of trainer_01 start? It runs again: %(query)s; "
+        "it failed with: %(description)s" % QUERY
+    )
     assert recoveries(world) == [] and world.box.calls_to("platform") == []
     execution = answer(world, run, True)
     output = execution["result"]["output"]
@@ -169,7 +172,7 @@ def test_a_run_that_is_cancelled_while_it_asks_is_recorded(world, webhook):
 def test_hostile_text_is_data(world, webhook, text):
     run = ask(world, webhook, annotations={"query": text, "description": text})
     question = waiting(world, run)["question"]
-    assert "{{" not in question and "<%" not in question and len(question) <= 500
+    assert "{{" not in question and "<%" not in question and len(question) <= 800
     execution = answer(world, run, True)
     assert execution["status"] == "succeeded", execution["result"]
     assert text[:1000] in json.loads(json.dumps(world.box.calls_to("platform")[0].body["query"]))

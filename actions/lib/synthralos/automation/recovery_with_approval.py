@@ -36,7 +36,8 @@ _REFS = tuple("synthralos." + workflow for workflow in TASKS)
 RECOVERED, FAILED, REFUSED, NOT_ANSWERED = "recovered", "failed", "refused", "not_answered"
 # What the recovery was for had ended before a person answered.
 OVER = "over"
-MAX_QUESTION_CHARS = 500
+MAX_QUESTION_CHARS = 800
+MAX_EXCERPT_CHARS = 300
 # Parameters of a recovery that are names or enums: they pass through the workflow in the clear.
 _PLAIN = ("agent_id", "failure_type")
 # Those that are text, and pass through it sealed; the first one is required.
@@ -86,12 +87,38 @@ def request(env: Environment, parameters: dict[str, Any], started: float) -> Res
         recovery=dict(recovery, workflow=workflow),
         asked_at=env.now(),
     )
-    question = "May %s of %s start? %s" % (workflow, subject(case, {}), _failure_text(inputs))
-    question = sanitize_line(question, env.redactor, MAX_QUESTION_CHARS)
+    question = _question(env, workflow, subject(case, {}), inputs)
     # Its time limit is automation.approval_timeout, which the reaper applies.
     inquiries.record_inquiry(env.store, case["run"], None, question)
     approval_notices.tell(env, case["run"], WORKFLOW, subject(case, {}), question)
     return _goto(env, case, "ask", "a person is asked whether %s may start" % workflow)
+
+
+def _question(env: Environment, workflow: str, name: str, inputs: dict[str, Any]) -> str:
+    """Return what a person is asked: what would be run again, and why."""
+    texts = (
+        ("It runs again", _request_text(inputs)), ("it failed with", _failure_text(inputs)),
+    )
+    facts = [
+        "%s: %s" % (label, sanitize_line(text, env.redactor, MAX_EXCERPT_CHARS))
+        for label, text in texts
+        if text.strip()
+    ]
+    question = "May %s of %s start? %s" % (workflow, name, "; ".join(facts))
+    return sanitize_line(question, env.redactor, MAX_QUESTION_CHARS)
+
+
+def _request_text(inputs: dict[str, Any]) -> str:
+    """Return the failed request as a person recognizes it."""
+    if "original_query" in inputs:
+        return str(inputs["original_query"])
+    failed = inputs["original_request"]
+    failed = failed if isinstance(failed, dict) else {}
+    messages = failed.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else {}
+    content = last.get("content") if isinstance(last, dict) else None
+    words = (failed.get("method"), failed.get("endpoint"), failed.get("prompt"), content)
+    return " ".join(str(word) for word in words if word)
 
 
 def _failure_text(inputs: dict[str, Any]) -> str:
