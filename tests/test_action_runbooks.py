@@ -4,6 +4,7 @@ from fixtures.action_case import ActionCase
 
 from synthralos.storage import incidents
 from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.stackstorm_api import StackStormError
 
 CLEAN = {
     "name": "clean", "action": "acme.clean", "retries": 2, "check": "disk_free > 0.1",
@@ -146,7 +147,8 @@ class RunbookValidateTest(_Runbooks):
         _, result = self.run_action()
         self.assertEqual(
             result["error"]["message"], "disk_full/clean: action 'acme.clean' does not exist")
-        self.assertEqual(result["error"]["hint"], "Install its pack: st2 pack install acme")
+        hint = "Compare st2 action list --pack acme, or install it: st2 pack install acme"
+        self.assertEqual(result["error"]["hint"], hint)
 
     def test_a_label_is_described(self):
         self.actions["acme.clean"]["parameters"]["mount"] = {"type": "array"}
@@ -171,8 +173,8 @@ class RunbookValidateTest(_Runbooks):
         )
         self.assertEqual(
             result["error"]["message"],
-            "disk_full/clean: infrastructure.runbooks[0].steps[0].check 'up' has a sample for what "
-            "is not healthy, too")
+            "disk_full/clean: infrastructure.runbooks[0].steps[0].check 'up' returns samples for "
+            "unhealthy things, too")
 
     def test_another_invalid_entry_is_named(self):
         self.config["infrastructure"].update(settle_seconds=-1, runbooks=[{}])
@@ -210,6 +212,18 @@ class RunbookExplainTest(_Runbooks):
         [other] = explanation["others"]
         self.assertEqual(other["runbook"], "down")
         self.assertIn("must match Node.+", other["reason"])
+
+    def test_an_action_that_cannot_be_run(self):
+        del self.actions["acme.clean"]
+        explanation = self.explain()
+        self.assertTrue(explanation["problem"].startswith(
+            "step clean cannot be run: action 'acme.clean': does not exist."))
+        self.assertEqual(explanation["steps"][0]["parameters"]["hosts"], "web-1")
+        self.api.action = self.unavailable
+        self.assertIsNone(self.explain()["problem"])
+
+    def unavailable(self, ref):
+        raise StackStormError("StackStorm's API is unavailable")
 
     def test_a_label_that_is_not_accepted(self):
         for text in HOSTILE:

@@ -28,10 +28,10 @@ def parameter(**value):
 
 @pytest.mark.parametrize("raw, field, way_out", [
     (7, "[0]", "docs/runbooks.md"),
-    (entry(name=None), "[0].name", "1 to 128"),
-    (entry(name="a b"), "[0].name", "1 to 128"),
-    (entry(name="a/b"), "[0].name", "without /"),
-    (entry(name="a" * 64), "[0].name", "at most 63"),
+    (entry(name=None), "[0].name", "such as disk_full"),
+    (entry(name="a b"), "[0].name", "1 to 63"),
+    (entry(name="a/b"), "[0].name", "1 to 63"),
+    (entry(name="a" * 64), "[0].name", "1 to 63"),
     (entry(nmae="x"), "[0].nmae", "match"),
     (entry(mode="auto"), "[0].mode", "observe, approve, act"),
     (entry(match=None), "[0].match", "{alertname:"),
@@ -119,7 +119,7 @@ def test_a_label_inside_a_parameter_is_named(name, value, part):
     with pytest.raises(InvalidInput) as error:
         parsed(entry({"parameters": {name: value}}))
     assert error.value.field == "infrastructure.runbooks[0].steps[0].parameters.%s%s" % (name, part)
-    assert "inside a parameter" in error.value.reason and "whole parameter" in error.value.hint
+    assert "inside a parameter" in error.value.reason and "the whole parameter" in error.value.hint
 
 
 @pytest.mark.parametrize("value", [

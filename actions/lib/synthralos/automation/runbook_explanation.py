@@ -282,6 +282,12 @@ def _explain_one(
             explanation["problem"] = explanation["problem"] or _problem_of(step, described)
         else:
             described.update(_describe_action(env, crew, node))
+            problem = _problem_in_stackstorm(env, config, step)
+            if problem is not None:
+                described["problem"] = problem
+                explanation["problem"] = explanation["problem"] or (
+                    "step %s cannot be run: %s" % (step.name, problem)
+                )
         explanation["steps"].append(described)
     return explanation
 
@@ -298,6 +304,17 @@ def _describe_action(env: Environment, crew: Crew, node: str) -> dict[str, Any]:
         "parameters": _values(env, parameters),
         "approval": crew.approval,
     }
+
+
+def _problem_in_stackstorm(
+    env: Environment, config: InfrastructureConfig, step: RunbookStep
+) -> Optional[str]:
+    """Return why StackStorm cannot run a step, or None; None, too, if StackStorm is unavailable."""
+    try:
+        error = next(_step_errors(env, config, step), None)
+    except StackStormError:
+        return None
+    return None if error is None else _line(env, error)
 
 
 def _problem_of(step: RunbookStep, described: Mapping[str, Any]) -> str:

@@ -43,8 +43,9 @@ def action_problem(
     :returns: (field, reason, hint).
     """
     if action is None:
-        hint = "Install its pack: st2 pack install %s" % str(step.action).partition(".")[0]
-        return "action", "does not exist", hint
+        pack = str(step.action).partition(".")[0]
+        hint = "Compare st2 action list --pack %s, or install it: st2 pack install %s"
+        return "action", "does not exist", hint % (pack, pack)
     if action.get("enabled") is False:
         return "action", "is disabled", "st2 action enable %s" % step.action
     specs = _specs(action, runner_parameters)

@@ -255,11 +255,11 @@ def _runbook(path: str, entry: Any, allowed: frozenset[str], crews: frozenset[st
     match = _object(path + ".match", entry.get("match"))
     if not match:
         hint = "Name the labels of the alert, such as {alertname: HostDiskFull}"
-        raise InvalidInput(path + ".match", match, "is empty, so that it matches any alert", hint)
+        raise InvalidInput(path + ".match", match, "is empty, so it would match any alert", hint)
     entries = entry.get("steps")
     if not isinstance(entries, list) or not 0 < len(entries) <= MAX_STEPS:
-        hint = "List 1 to %d steps" % MAX_STEPS
-        raise InvalidInput(path + ".steps", entries, "is not a list of steps", hint)
+        hint = "List 1 to %d actions or crews, in their order" % MAX_STEPS
+        raise InvalidInput(path + ".steps", entries, "must be a list of steps", hint)
     steps: list[RunbookStep] = []
     for n, step_entry in enumerate(entries):
         step_path = "%s.steps[%d]" % (path, n)
@@ -362,7 +362,7 @@ def _parameter(path: str, name: str, value: Any) -> Union[LabelParameter, Any]:
         raise InvalidInput(path + ".label", label, "is not the name of a label", _HINT)
     one_of, is_host = value.get("one_of"), default_if_none(value.get("host"), False)
     if not isinstance(is_host, bool):
-        raise InvalidInput(path + ".host", is_host, "is invalid", "Use true or false")
+        raise InvalidInput(path + ".host", is_host, "must be true or false", "Use true or false")
     return LabelParameter(
         label=label,
         pattern=None if value.get("pattern") is None else _pattern(
@@ -384,7 +384,7 @@ def _require_no_label_in(path: str, value: Any) -> None:
         if isinstance(part, dict) and isinstance(part.get("label"), str) and (
             part.keys() <= set(_LABEL_KEYS)
         ):
-            hint = "A label is the value of a whole parameter; what is no label may be JSON text"
+            hint = "Make it the whole parameter; write an object that is not a label as JSON text"
             raise InvalidInput(part_path, part["label"], "is a label inside a parameter", hint)
         _require_no_label_in(part_path, part)
 
@@ -412,16 +412,17 @@ def _check(path: str, value: Any) -> Optional[str]:
     query = require_query(path, value)
     if not tells_healthy_apart(query):
         hint = "Compare it, such as up == 1, so that it returns samples for healthy things only"
-        raise InvalidInput(path, query, "has a sample for what is not healthy, too", hint)
+        raise InvalidInput(path, query, "returns samples for unhealthy things, too", hint)
     return query
 
 
 def _part_name(path: str, value: Any) -> str:
-    name = require_identifier(path, value)
-    if "/" in name or not is_name(name, MAX_PART_CHARS):
-        hint = "Use at most %d characters, without /" % MAX_PART_CHARS
-        raise InvalidInput(path, value, "is not the name of a runbook or a step", hint)
-    return name
+    if value is None:
+        raise InvalidInput(path, None, "is missing", "Give it a name, such as disk_full")
+    if not is_name(value, MAX_PART_CHARS) or "/" in value:
+        hint = "Use 1 to %d of A-Z a-z 0-9 . _ : @ + -, of which the first is a letter or a digit"
+        raise InvalidInput(path, value, "is not a valid name", hint % MAX_PART_CHARS)
+    return str(value)
 
 
 def _require_unique(path: str, name: str, existing: Iterable[Union[Runbook, RunbookStep]]) -> None:
