@@ -142,6 +142,28 @@ class TestRuns:
         plant.api.runs[OTHER_RUN] = "succeeded"
         assert run.end()["outcome"] == "repairs_assigned" and plant.calls == [("clean", {})]
 
+    @pytest.mark.parametrize("parameters", [
+        {"hosts": {"label": "host"}}, {"limit": {"label": "host", "host": True}},
+        {"hosts": "evil.example.com, web-2:22"},
+        {"machine": {"label": "host", "one_of": ["web-2"]}},
+    ], ids=["label", "host", "text", "one_of"])
+    def test_a_run_waits_while_another_acts_on_the_host_of_its_action(self, plant, parameters):
+        """The alert is about a web site, whose certificate the host renews."""
+        env = plant.configure(runbook(step("clean", parameters=parameters)))
+        plant.api.runs[OTHER_RUN] = "running"
+        queue_other_run(env.store, "web-2")
+        labels = {"instance": "https://shop.example.com", "host": "web-2"}
+        run = Run(env, alert=alert(labels)).to("execute")
+        assert run.step()["action"] == "waiting_for_run" and plant.calls == []
+        plant.api.runs[OTHER_RUN] = "succeeded"
+        assert run.end()["outcome"] == "repairs_assigned" and len(plant.calls) == 1
+
+    def test_an_address_that_is_no_node_is_no_reason_to_wait(self, plant):
+        env = plant.configure(runbook(step("clean", parameters={"url": "http://web-9/hook"})))
+        plant.api.runs[OTHER_RUN] = "running"
+        queue_other_run(env.store, "http://web-9/hook")
+        assert Run(env, alert=alert()).end()["outcome"] == "repairs_assigned"
+
     @pytest.mark.parametrize("status", ["paused", "pending", "delayed", "canceling"])
     def test_a_run_that_has_not_ended_is_waited_for(self, plant, status):
         env = plant.configure(runbook(step("clean")))

@@ -160,9 +160,11 @@ def _wait_for_turn(
     ready: list[dict[str, Any]],
 ) -> Optional[Result]:
     """Return the result that waits while another run acts on the nodes of `ready`, or None."""
-    acting = [
-        assignment["node"] for assignment in ready if turns.is_action(config, assignment)
-    ]
+    acting = list(dict.fromkeys(
+        node
+        for assignment in ready if turns.is_action(config, assignment)
+        for node in (assignment["node"], *assignment.get("hosts", ()))
+    ))
     blocker = turns.wait_for(env, case, acting)
     if blocker is None:
         return None

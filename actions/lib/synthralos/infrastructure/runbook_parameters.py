@@ -55,6 +55,28 @@ def resolve_all(
     return [resolve_parameters(step, labels, topology) for step in runbook.steps]
 
 
+def hosts_of(step: RunbookStep, parameters: Mapping[str, Any], topology: Topology) -> list[str]:
+    """Return the hosts that a step works on, by its parameters: those that a label names, and the
+    nodes of the topology that the step itself names.
+
+    The alert may be about something else, such as a web site whose certificate a host renews.
+
+    :param parameters: as `resolve_parameters` returns them.
+    """
+    hosts: list[str] = []
+    for name, value in step.parameters.items():
+        is_label = isinstance(value, LabelParameter)
+        if not isinstance(parameters[name], str) or not (
+            holds_host(name) or (is_label and value.is_host)
+        ):
+            continue
+        for part in parameters[name].split(","):
+            host = str(topology.canonical_name(part.strip()))
+            if is_label or host in topology:
+                hosts.append(host)
+    return sorted(set(hosts))
+
+
 def _label_value(
     step: RunbookStep,
     name: str,

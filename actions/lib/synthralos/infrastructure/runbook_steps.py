@@ -147,8 +147,9 @@ def plan(
     """Plan the next step of each open node that has a runbook.
 
     :returns: (assignments, unassigned): [{node, crew, requires_approval, source, runbook, step,
-        alert, action, parameters, digest}] and [{node, reason, runbook}]. `parameters` is for
-        people: without secrets and templates; `digest` is that of everything that would be run.
+        alert, action, parameters, hosts, digest}] and [{node, reason, runbook}]. `parameters` is
+        for people: without secrets and templates; `hosts` are those that the action works on
+        besides the node; `digest` is that of everything that would be run.
     """
     assignments, unassigned = [], []
     for node, node_steps in steps_by_node(config, topology, case).items():
@@ -193,8 +194,15 @@ def _assignment(
         "alert": node_step.alert,
         "action": crew.action,
         "parameters": sanitize_value(parameters, env.redactor, MAX_SHOWN_CHARS),
+        "hosts": [host for host in _hosts_of(topology, node_step, crew) if host != node_step.node],
         "digest": hashlib.sha256(content.encode()).hexdigest()[:16],
     }
+
+
+def _hosts_of(topology: Topology, node_step: NodeStep, crew: Crew) -> list[str]:
+    if node_step.step.action is None:
+        return []
+    return runbook_parameters.hosts_of(node_step.step, crew.parameters, topology)
 
 
 def crew_of(config: InfrastructureConfig, topology: Topology, node_step: NodeStep) -> Crew:
