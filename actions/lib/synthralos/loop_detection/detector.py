@@ -170,7 +170,7 @@ def record_step(
     output: Any = None,
     progress: Optional[float] = None,
     task: Optional[str] = None,
-    redactor: Optional["Redactor"] = None,
+    redactor: "Optional[Redactor]" = None,
     compare_ids: bool = True,
 ) -> CheckResult:
     """Record a step of the agent and return the patterns in its window.

@@ -130,7 +130,7 @@ def _parse_call(path: str, raw_call: object) -> Call:
         raise InvalidInput(
             call.path("tool"), tool, "is not a known tool", "Use one of " + ", ".join(_TOOLS)
         )
-    arguments, argument_names = call.mapping("arguments", {}), _TOOLS[tool]
+    arguments, argument_names = call.mapping("arguments") or {}, _TOOLS[tool]
     if callable(argument_names):
         return tool, argument_names(arguments, call.path("arguments"))
     fields = Fields(arguments, call.path("arguments"), argument_names)
@@ -157,7 +157,7 @@ class _ToolExecutor:
         return [summarize(ROLE, role) for role in definition_store.list_all(self._env.store, ROLE)]
 
     def update_role(self, arguments: Fields) -> dict[str, Any]:
-        name, updates = arguments.value("name"), arguments.mapping("updates", {})
+        name, updates = arguments.value("name"), arguments.mapping("updates") or {}
         return summarize(
             ROLE, definition_service.update_role(self._env, name, updates, self._actor)
         )
@@ -181,7 +181,7 @@ class _ToolExecutor:
         return definition_store.require(self._env.store, ORCHESTRATION, arguments.value("name"))
 
     def update_orchestration(self, arguments: Fields) -> dict[str, Any]:
-        name, updates = arguments.value("name"), arguments.mapping("updates", {})
+        name, updates = arguments.value("name"), arguments.mapping("updates") or {}
         orchestration = definition_service.update_orchestration(
             self._env, name, updates, self._actor
         )

@@ -8,7 +8,7 @@ see `Fields.seconds`.
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Callable, Optional, TypeVar, Union, overload
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
@@ -19,7 +19,6 @@ MAX_TEXT_CHARS = 100_000
 MAX_ITEMS = 100
 # Names exclude everything that could be read as a template, a tag or a quoted path.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/@+&,()#-]*[A-Za-z0-9._:/@+&)#-])?\Z")
-_MISSING = object()
 # {field: its other names, in snake_case}
 Allowed = Mapping[str, Iterable[str]]
 T = TypeVar("T")
@@ -117,19 +116,12 @@ class Fields:
     def names(self) -> list[str]:
         return list(self._values)
 
-    @overload
     def title(self, name: str) -> str:
-        ...
+        return require_title(self.path(name), self.value(name))
 
-    @overload
-    def title(self, name: str, default: None) -> Optional[str]:
-        ...
-
-    def title(self, name: str, default: object = _MISSING) -> Optional[str]:
-        value = self.value(name, None if default is _MISSING else default)
-        if value is None and default is None:
-            return None
-        return require_title(self.path(name), value)
+    def optional_title(self, name: str) -> Optional[str]:
+        value = self.value(name)
+        return None if value is None else require_title(self.path(name), value)
 
     def text(
         self, name: str, default: Optional[str] = None, max_length: int = MAX_TEXT_CHARS
@@ -203,21 +195,11 @@ class Fields:
         """Like `list_of`, without duplicates, in the order of their first places."""
         return list(dict.fromkeys(self.list_of(name, check, max_items)))
 
-    @overload
     def mapping(self, name: str) -> Optional[dict[str, Any]]:
-        ...
-
-    @overload
-    def mapping(self, name: str, default: dict[str, Any]) -> dict[str, Any]:
-        ...
-
-    def mapping(
-        self, name: str, default: Optional[dict[str, Any]] = None
-    ) -> Optional[dict[str, Any]]:
         """Return the object under `name`, a JSON value of bounded depth."""
         value = self.value(name)
         if value is None:
-            return default
+            return None
         return shallow(self.path(name), _mapping(self.path(name), value))
 
     def seconds(self, name: str, default: float, minimum: float, maximum: float) -> float:

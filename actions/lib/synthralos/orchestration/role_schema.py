@@ -260,7 +260,7 @@ def _default_name(path: str, value: object) -> str:
 
 def _nested(fields: Fields, name: str, allowed: Allowed) -> Fields:
     """Return the Fields of the object under `name`, or of an empty one if it is missing."""
-    return Fields(fields.mapping(name, {}), fields.path(name), allowed, parent_style=fields.style)
+    return Fields(fields.mapping(name) or {}, fields.path(name), allowed, parent_style=fields.style)
 
 
 def _locate(fields: Fields, outer: str, nested: Fields, inner: str) -> tuple[Fields, str]:

@@ -219,7 +219,7 @@ def _step(fields: Fields, position: int, nested: int, names: list[str]) -> Step:
         "description": fields.text("description"),
         "order": fields.integer("order", position, 0, MAX_ORDER),
         "kind": kind,
-        "role": fields.title("role", None),
+        "role": fields.optional_title("role"),
         "action": None,
         "parameters": None,
         "group": group,
@@ -288,7 +288,7 @@ def _kind(fields: Fields) -> str:
 def _group(fields: Fields) -> Optional[str]:
     if fields.value("step_type") == "parallel" and not fields.has("group"):
         return PARALLEL
-    return fields.title("group", None)
+    return fields.optional_title("group")
 
 
 def _condition(fields: Fields) -> Optional[Condition]:
