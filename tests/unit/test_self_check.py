@@ -167,6 +167,16 @@ def test_the_mode_of_automation_is_shown_and_an_invalid_one_fails(make_env, api)
     assert not succeeded and "automation.mode" in checks["automation"]["details"]
 
 
+@pytest.mark.parametrize("name", ["synthralos.mode", "synthralos.runbook_mode.disk"])
+def test_an_override_that_is_no_mode_fails(make_env, api, store, name):
+    store.put(name, "always")
+    succeeded, checks = checked(make_env({"automation": {"mode": "observe"}}, api))
+    assert not succeeded and checks["automation"]["details"].startswith(name + ": not a mode")
+    assert "set_mode" in checks["automation"]["hint"]
+    store.put(name, "act")
+    assert checked(make_env({}, api))[1]["automation"]["status"] == "ok"
+
+
 class Monitoring:
     """A Prometheus and an Alertmanager in one.
 

@@ -28,6 +28,7 @@ OVERRIDE_KEY = PREFIX + "mode"
 RUNBOOK_KEYS = PREFIX + "runbook_mode."
 MAX_RUNBOOK_PAGES = 5
 _OVERRIDE_SOURCE = "the key "
+_NOT_A_MODE = ", whose value is not a mode"
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,23 @@ def _parse(key: str, value: Optional[str]) -> Optional[Mode]:
     mode = value.strip().lower()
     if mode in MODES:
         return Mode(mode, _OVERRIDE_SOURCE + key)
-    return Mode(OBSERVE, "%s%s, whose value is not a mode" % (_OVERRIDE_SOURCE, key))
+    return Mode(OBSERVE, _OVERRIDE_SOURCE + key + _NOT_A_MODE)
 
 
 def is_override(source: str) -> bool:
     """Return whether the `source` of a Mode is an override."""
     return source.startswith(_OVERRIDE_SOURCE)
+
+
+def invalid_overrides(in_force: dict[str, Any]) -> list[str]:
+    """Return the keys whose values are no modes, in what `modes_in_force` returned."""
+    entries = [in_force, *in_force["workflows"].values(), *in_force["runbooks"].values()]
+    sources = dict.fromkeys(str(entry["source"]) for entry in entries)
+    return [
+        source[len(_OVERRIDE_SOURCE):-len(_NOT_A_MODE)]
+        for source in sources
+        if source.endswith(_NOT_A_MODE)
+    ]
 
 
 def set_override(env: Environment, mode: Optional[str], runbook_name: Optional[str]) -> None:

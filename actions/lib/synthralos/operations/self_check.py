@@ -115,7 +115,13 @@ def _mode(env: Environment) -> CheckEntry:
     if invalid is not None:
         hint = "Correct it; until then the intake actions use the defaults"
         return _check_result("automation", FAILED, invalid, hint)
-    return _check_result("automation", OK, modes.describe(modes.modes_in_force(env, config)))
+    in_force = modes.modes_in_force(env, config)
+    invalid_keys = modes.invalid_overrides(in_force)
+    if invalid_keys:
+        details = "%s: not a mode, so it counts as observe" % ", ".join(invalid_keys)
+        hint = "Set it with synthralos.automation.set_mode; mode=default removes it"
+        return _check_result("automation", FAILED, details, hint)
+    return _check_result("automation", OK, modes.describe(in_force))
 
 
 def _planner(env: Environment) -> CheckEntry:
