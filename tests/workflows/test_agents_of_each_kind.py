@@ -139,11 +139,15 @@ def test_two_processes_of_one_execution_start_it_once(world, server, agent, monk
             let_pass(0.05)
         return process(self, execution, *arguments)
 
+    def let_agent_end(seconds):
+        # Neither process of the first round waits for the agent any longer.
+        twins[0].join(PATIENCE_SECONDS)
+        agent.may_end.set()
+
     monkeypatch.setattr(St2Local, "_process", process_twice)
-    world.delay = lambda seconds: agent.may_end.set()
+    world.delay = let_agent_end
     handle = world.local.start("synthralos.agent_recovery", FAILED)
     execution = handle.wait(PATIENCE_SECONDS)
-    twins[0].join(PATIENCE_SECONDS)
     assert answer_of(execution) == ANSWER and execution["result"]["output"]["attempts"] == 1
     assert len(server.runs) == 1 and agent.effects == [FAILED["original_query"]]
     assert len(world.local.keys.list("synthralos.outcome.")) == 1
