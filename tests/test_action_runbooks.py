@@ -222,6 +222,22 @@ class RunbookExplainTest(_Runbooks):
         self.api.action = self.unavailable
         self.assertIsNone(self.explain()["problem"])
 
+    def test_a_label_that_is_not_accepted_is_worse(self):
+        broken = dict(CLEAN, name="broken", parameters={"absent": 1})
+        self.config["infrastructure"]["runbooks"] = [dict(RUNBOOKS[0], steps=[broken, CLEAN])]
+        self.assertTrue(self.explain()["problem"].startswith("step broken cannot be run: "))
+        self.assertTrue(
+            self.explain({"instance": "evil"})["problem"].startswith("nothing is started: clean."))
+
+    def test_an_alert_that_names_nothing(self):
+        for alertname in ("DiskFull", "Other"):
+            with self.subTest(alertname=alertname):
+                labels = {"alertname": alertname, "severity": "critical"}
+                _, result = self.run_action(alert={"labels": labels})
+                [explanation] = result["alerts"]
+                self.assertIn("no label names what failed", explanation["problem"])
+                self.assertIn("infrastructure.alert_labels", explanation["problem"])
+
     def unavailable(self, ref):
         raise StackStormError("StackStorm's API is unavailable")
 

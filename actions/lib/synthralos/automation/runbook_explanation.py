@@ -31,6 +31,7 @@ from synthralos.storage.stackstorm_api import StackStormError
 CONFIG, EXAMPLES = SOURCES = ("config", "examples")
 EXAMPLE_FOLDER = Path(__file__).parents[4] / "examples" / "runbooks"
 MAX_TEXT_CHARS = 300
+_NOTHING = "nothing is started"
 
 
 def load_runbooks(env: Environment, source: str = CONFIG) -> InfrastructureConfig:
@@ -257,39 +258,70 @@ def _explain_one(
                                                 "it matches")}
         for other in config.runbooks if other is not runbook
     ]
-    if alert["status"] == alert_payloads.RESOLVED:
-        explanation["problem"] = "nothing is started: it is resolved"
-    elif report.is_ambiguous:
-        explanation["problem"] = "nothing is started: %s" % outcomes.REASONS[outcomes.AMBIGUOUS]
-    elif report.agent is not None:
-        explanation["problem"] = "it names an agent: agent_recovery handles it, not a runbook"
-    if runbook is None:
-        explanation["problem"] = explanation["problem"] or (
-            "no runbook matches; a crew is assigned" if config.crews else
-            "no runbook matches, and no crew is configured"
-        )
-        return explanation
-    explanation["runbook"] = runbook.name
-    nodes = detection.labels_by_node(config, topology, {"labels": labels})
-    node = next(iter(nodes), report.subject)
-    for step in runbook.steps:
-        node_step = NodeStep(node, 0, runbook, step, labels, "%s/%s" % (runbook.name, step.name))
-        described = _describe_step(env, step)
-        try:
-            crew = runbook_steps.crew_of(config, topology, node_step)
-        except InvalidInput as error:
-            described["problem"] = _line(env, error)
-            explanation["problem"] = explanation["problem"] or _problem_of(step, described)
-        else:
-            described.update(_describe_action(env, crew, node))
-            problem = _problem_in_stackstorm(env, config, step)
-            if problem is not None:
-                described["problem"] = problem
-                explanation["problem"] = explanation["problem"] or (
-                    "step %s cannot be run: %s" % (step.name, problem)
-                )
-        explanation["steps"].append(described)
+    nodes = list(detection.labels_by_node(config, topology, {"labels": labels}))
+    explanation["problem"] = _obstacle(report, runbook, nodes, bool(config.crews))
+    if runbook is not None:
+        explanation["runbook"] = runbook.name
+        node = nodes[0] if nodes else report.subject
+        steps = [
+            NodeStep(node, 0, runbook, step, labels, "%s/%s" % (runbook.name, step.name))
+            for step in runbook.steps
+        ]
+        explanation["steps"] = [_explain_step(context, topology, step) for step in steps]
+        explanation["problem"] = explanation["problem"] or _worst_problem(explanation["steps"])
     return explanation
+
+
+def _obstacle(
+    report: Report, runbook: Optional[Runbook], nodes: list[str], has_crews: bool
+) -> Optional[str]:
+    """Return why no runbook handles an alert, or None.
+
+    :param nodes: that its labels name; one at most.
+    """
+    if report.alert["status"] == alert_payloads.RESOLVED:
+        return _NOTHING + ": it is resolved"
+    if report.is_ambiguous:
+        return "%s: %s" % (_NOTHING, outcomes.REASONS[outcomes.AMBIGUOUS])
+    if report.agent is not None:
+        return "it names an agent: agent_recovery handles it, not a runbook"
+    if not nodes:
+        return "nothing can act: no label names what failed; add one, or set %s" % (
+            "infrastructure.alert_labels")
+    if runbook is None:
+        return "no runbook matches%s" % (
+            "; a crew is assigned" if has_crews else ", and no crew is configured")
+    return None
+
+
+def _explain_step(
+    context: AlertContext, topology: Topology, node_step: NodeStep
+) -> dict[str, Any]:
+    """Return a step with what its action would get; with `problem` if it would not be run."""
+    env, config, step = context.env, context.infrastructure, node_step.step
+    described = _describe_step(env, step)
+    try:
+        crew = runbook_steps.crew_of(config, topology, node_step)
+    except InvalidInput as error:
+        # A label that is not accepted lets nothing of the runbook start, a crew only that step.
+        prefix = "step %s is not started" % step.name if step.crew else _NOTHING
+        return dict(described, problem="%s: %s" % (prefix, _line(env, error)))
+    described.update(_describe_action(env, crew, node_step.node))
+    try:
+        invalid = next(_step_errors(env, config, step), None)
+    except StackStormError:
+        # The rest of the explanation needs no StackStorm.
+        invalid = None
+    if invalid is not None:
+        described["problem"] = "step %s cannot be run: %s" % (step.name, _line(env, invalid))
+    return described
+
+
+def _worst_problem(steps: list[dict[str, Any]]) -> Optional[str]:
+    """Return the first problem that lets nothing be started, else the first, or None."""
+    problems = [step["problem"] for step in steps if "problem" in step]
+    problems.sort(key=lambda problem: not problem.startswith(_NOTHING))
+    return problems[0] if problems else None
 
 
 def _describe_action(env: Environment, crew: Crew, node: str) -> dict[str, Any]:
@@ -304,27 +336,6 @@ def _describe_action(env: Environment, crew: Crew, node: str) -> dict[str, Any]:
         "parameters": _values(env, parameters),
         "approval": crew.approval,
     }
-
-
-def _problem_in_stackstorm(
-    env: Environment, config: InfrastructureConfig, step: RunbookStep
-) -> Optional[str]:
-    """Return why StackStorm cannot run a step, or None; None, too, if StackStorm is unavailable."""
-    try:
-        error = next(_step_errors(env, config, step), None)
-    except StackStormError:
-        return None
-    return None if error is None else _line(env, error)
-
-
-def _problem_of(step: RunbookStep, described: Mapping[str, Any]) -> str:
-    """Return what a problem of a step means for the runbook.
-
-    A label that is not accepted lets nothing of the runbook start, a crew only that step.
-    """
-    if step.crew is None:
-        return "nothing is started: %s" % described["problem"]
-    return "step %s is not started: %s" % (step.name, described["problem"])
 
 
 def _mode_of(
