@@ -298,7 +298,8 @@ def test_the_problems_of_runbooks_are_named(checked_with):
         runbooks=[RUNBOOK, dict(RUNBOOK, name="other", steps=[step])],
         allowed_actions=["core.remote", "ops.none"])
     assert not succeeded and checks["runbooks"]["status"] == "failed"
-    assert checks["runbooks"]["details"] == "1 problem; other/vacuum: action 'ops.none' does not exist"
+    details = checks["runbooks"]["details"]
+    assert details == "1 problem; other/vacuum: action 'ops.none' does not exist"
     assert "st2 pack install" in checks["runbooks"]["hint"]
 
 
