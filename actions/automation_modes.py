@@ -1,5 +1,6 @@
 from synthralos.automation import config as automation_config
 from synthralos.automation import modes
+from synthralos.config.modes import OBSERVE
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.storage.datastore import require_available
@@ -37,9 +38,17 @@ class AutomationModes(ResourceAction):
     @staticmethod
     def _require_runbook(env, runbook, mode):
         require_identifier("runbook", runbook)
-        names = modes.configured_runbooks(env)
         # The override of a runbook that is gone can still be removed.
-        if runbook not in names and mode != DEFAULT:
+        if mode == DEFAULT:
+            return
+        try:
+            names = modes.configured_runbooks(env)
+        except InvalidInput:
+            # Going down must not wait until the configuration is correct.
+            if mode == OBSERVE:
+                return
+            raise
+        if runbook not in names:
             raise _unknown_runbook(runbook, names)
 
     @staticmethod

@@ -44,6 +44,16 @@ class AutomationSetModeTest(ActionCase):
         outcome = self.run_other("automation.get_mode", runbook="disk-ful")
         self.assertRefused("runbook", outcome, "There are: disk-full")
 
+    def test_with_an_invalid_configuration_a_runbook_goes_down_only(self):
+        self.config["infrastructure"] = {"runbooks": [{"name": "disk-full"}]}
+        for mode in ("act", "approve"):
+            succeeded, result = self.run_action(mode=mode, runbook="disk-full")
+            self.assertIn("infrastructure.runbooks", result["error"]["field"])
+            self.assertFalse(succeeded)
+        ok, result = self.run_action(mode="observe", runbook="disk-full")
+        self.assertEqual((ok, result["runbooks"]["disk-full"]["mode"]), (True, "observe"))
+        self.assertTrue(self.run_action(mode="default", runbook="disk-full")[0])
+
     def test_a_name_that_is_none_is_refused(self):
         self.assertRefused("runbook", self.run_action(mode="act", runbook="{{ x }}"))
 

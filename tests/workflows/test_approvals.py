@@ -144,6 +144,31 @@ def test_a_repair_is_asked_about_no_more_once_its_alert_is_over(world, webhook):
     assert entry["outcome"] == "started"
 
 
+@pytest.mark.parametrize("approved", [True, False, None])
+@pytest.mark.parametrize("labels", [AGENT, NODE])
+def test_a_pager_is_told_of_a_question_and_of_its_end(world, webhook, labels, approved):
+    """None: the alert ends first."""
+    world.config["escalation"] = {
+        "notification_channels": {"mail": False, "webhook": True},
+        "webhook": {"url": world.box.url("/hook/pager")},
+    }
+    [entry] = webhook(alert(labels))["alerts"]
+    run = entry["run"]
+    waiting(world, run)
+    [question] = [call.body for call in world.box.calls_to("hook:pager")]
+    assert question["event_action"] == "trigger" and "approve run " + run in json.dumps(question)
+    if approved is None:
+        webhook(alert(labels, status="resolved"))
+        ended(world, run)
+    else:
+        answer(world, run, approved)
+    calls = [
+        call.body["event_action"] for call in world.box.calls_to("hook:pager")
+        if call.body["dedup_key"] == question["dedup_key"]
+    ]
+    assert calls == ["trigger", "resolve"]
+
+
 def test_what_is_not_answered_ends_with_a_ticket(world, webhook):
     run = ask(world, webhook)
     world.config["automation"]["approval_timeout"] = limit_under_test(1)

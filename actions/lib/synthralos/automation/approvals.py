@@ -4,6 +4,7 @@ import base64
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.escalation import approval_notices
 from synthralos.runtime import child_runs
 from synthralos.runtime.run_parameters import ENCODED
 from synthralos.storage import inquiries
@@ -55,7 +56,7 @@ def _approvals(env, open_inquiries, timeout):
                 "inquiry": inquiry["id"],
                 "run": run_id,
                 "number": number,
-                "workflow": (run.get("action") or {}).get("ref", "").split(".", 1)[-1],
+                "workflow": _workflow_of(run),
                 "since": to_iso(since),
                 "until": None if until is None else to_iso(until),
                 "question": stored_inquiry.get("question") or schema_question,
@@ -64,6 +65,10 @@ def _approvals(env, open_inquiries, timeout):
             }
         )
     return sorted(approvals, key=lambda approval: approval["since"])
+
+
+def _workflow_of(run):
+    return (run.get("action") or {}).get("ref", "").split(".", 1)[-1]
 
 
 def _number_of(env, run, inquiry_id):
@@ -212,9 +217,10 @@ def expire(env, seconds):
     :param seconds: time limit of approvals whose run sets none; 0 for no limit.
     """
     open_inquiries = list(_open_inquiries(env))
-    for inquiry, _, _, run in open_inquiries:
-        if run.get("status") in ENDED:
-            env.api.cancel(inquiry["id"])
+    for inquiry, _, run_id, run in open_inquiries:
+        if run.get("status") in ENDED and env.api.cancel(inquiry["id"]):
+            workflow = _workflow_of(run)
+            approval_notices.settle(env, run_id, workflow, workflow)
     ended = []
     for approval in _approvals(env, open_inquiries, seconds):
         if _is_overdue(env, approval) and _end_unanswered(env, approval):

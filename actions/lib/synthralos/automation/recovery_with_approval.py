@@ -133,6 +133,7 @@ def proceed(env: Environment, case: Case) -> Result:
     if case["asked_at"] is None:
         return _end_with_recovery(env, case)
     case["asked_at"] = None
+    approval_notices.settle(env, case["run"], WORKFLOW, subject(case, {}))
     inquiry = child_runs.latest_child(env, case["run"], (child_runs.ASK,))
     answer = child_runs.answer_of(inquiry, "approved")
     workflow = case["recovery"]["workflow"]

@@ -33,6 +33,11 @@ def record(
         approval_notices.tell(env, case["run"], case["workflow"], SUBJECT, question)
 
 
+def settle(env: Environment, case: Mapping[str, Any]) -> None:
+    """Tell those who keep open what is asked that nobody is asked any more."""
+    approval_notices.settle(env, case["run"], case["workflow"], SUBJECT)
+
+
 def _join(texts: list[str]) -> str:
     """Return the texts as one, with the number of those that there is no room for."""
     total, included = 0, 0

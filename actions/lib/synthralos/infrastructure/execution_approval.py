@@ -94,6 +94,7 @@ def read_answer(env: Environment, case: dict[str, Any]) -> str:
     """
     case["deadline"] += max(0.0, env.now() - case["asked_at"])
     case["asked_at"] = None
+    approval_question.settle(env, case)
     inquiry = child_runs.latest_child(env, case["run"], (child_runs.ASK,))
     answer = child_runs.answer_of(inquiry, "approved")
     if answer is False:
