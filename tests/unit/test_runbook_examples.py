@@ -27,6 +27,8 @@ from .test_infrastructure_repair import Inquiries, Run
 PROMTOOL = shutil.which("promtool")
 FOLDER = PACK / "examples" / "runbooks"
 RULES = PACK / "examples" / "prometheus-alerts.yaml"
+OWN_RULES = PACK / "docs" / "prometheus-alerts.yaml"
+OWN_CASES = PACK / "tests" / "fixtures" / "prometheus-alerts.test.yaml"
 CASES = PACK / "tests" / "fixtures" / "example-alerts.test.yaml"
 INFRASTRUCTURE = {
     "prometheus": {"base_url": "http://prometheus.example.com"},
@@ -214,6 +216,22 @@ def test_the_alerts_of_kube_prometheus_match_too(env, outcome_of, name):
         for time, series in results(name, step.check).items():
             expected = "not_repaired" if time == firing_time else "repaired"
             assert outcome_of(name, step, labels, series) == expected
+
+
+def test_the_alerts_of_the_pack_itself_are_explained(env):
+    cases = yaml.safe_load(OWN_CASES.read_text(encoding="utf-8"))["tests"]
+    fired = [
+        dict(alert["exp_labels"], alertname=test["alertname"])
+        for case in cases for test in case["alert_rule_test"]
+        for alert in test.get("exp_alerts", ())
+    ]
+    rules = yaml.safe_load(OWN_RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
+    assert {labels["alertname"] for labels in fired} == {rule["alert"] for rule in rules}
+    for labels in fired:
+        entry = explained(env, labels)
+        assert (entry["verdict"], entry["runbook"]) == ("failure", None)
+        reason = "no runbook matches" if "target" in labels else "no label names what failed"
+        assert reason in entry["problem"]
 
 
 def test_the_actions_exist_with_these_parameters(env):
