@@ -60,7 +60,8 @@ class StoredRole(Role, Record):
     """A role in the datastore."""
 
 
-class StoredOrchestration(Orchestration, Record):
+# pylint 3.1.1 takes the TypedDict below both for one class.
+class StoredOrchestration(Orchestration, Record):  # pylint: disable=duplicate-bases
     """An orchestration in the datastore."""
 
 

@@ -11,7 +11,7 @@ from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.orchestration.run_completion import WORKFLOW
-from synthralos.orchestration.run_store import EndRecord, RunRecord, RunStore
+from synthralos.orchestration.run_store import EndRecord, PlannedResume, RunRecord, RunStore
 
 if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
@@ -28,6 +28,10 @@ class View(TypedDict):
     resume_delay: float
     resumes: int
     next_at: Optional[str]
+
+
+def _planned_resume(end: Optional[EndRecord]) -> Optional[PlannedResume]:
+    return None if end is None else end.get("resume")
 
 
 def view(run_record: RunRecord, end: Optional[EndRecord], pending: bool) -> Optional[View]:
@@ -57,8 +61,7 @@ def start(env: "Environment", run_id: str, status: str) -> str:
     """
     store = RunStore(env, run_id)
     run_record: RunRecord = store.definition() or {}
-    end = store.ended()
-    plan = end.get("resume") if end else None
+    plan = _planned_resume(store.ended())
     if plan is None:
         raise InvalidInput("automatic", True, "run %s has no planned resume" % run_id, _HINT)
     existing = store.resumed_by()

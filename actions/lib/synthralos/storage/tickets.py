@@ -213,9 +213,7 @@ def record_occurrence(
     after = _append_event(store, now, name, events, before, event)
     if after is None:
         return None
-    previous_level = None
-    if before is not None and before["status"] != RESOLVED:
-        previous_level = before["level"]
+    previous_level = _open_level(before)
     is_raised = rank(after["level"]) > rank(previous_level)
     return {
         "ticket": name,
@@ -370,6 +368,13 @@ def _append_event(
         return None
     _write_head(store, name, after)
     return after
+
+
+def _open_level(ticket: Optional[Ticket]) -> Optional[str]:
+    """Return the level of a ticket that is not resolved, else None."""
+    if ticket is None or ticket["status"] == RESOLVED:
+        return None
+    return ticket["level"]
 
 
 def _preview(
