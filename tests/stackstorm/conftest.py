@@ -11,10 +11,9 @@ import subprocess
 import pytest
 import requests
 from fixtures.waiting import LIVE_PATIENCE_SECONDS, PATIENCE_SECONDS, until
+from live_host import ENDED
 
 from sandbox import Sandbox
-
-ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
 
 
 class StackStorm:

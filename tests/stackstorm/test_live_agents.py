@@ -10,13 +10,12 @@ import signal
 import pytest
 from fixtures.agent_servers import KEY, langgraph, lines, started_runs
 from fixtures.waiting import LIVE_PATIENCE_SECONDS, let_pass, limit_under_test, until
-from live_host import ATTEMPT, kill, processes, waits
+from live_host import ATTEMPT, ENDED, kill, processes, waits
 
 AGENT_SECONDS = 8
 LONG_AGENT_SECONDS = int(os.environ.get("LONG_AGENT_SECONDS") or 60)
 MAX_EXECUTIONS = 22
 FAILED = {"agent_id": "bot", "failure_type": "error"}
-ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
 SERVICES = ["st2api", "st2scheduler", "st2workflowengine", "st2notifier", "st2rulesengine",
             "st2timersengine", "st2sensorcontainer", "st2actionrunner"]
 

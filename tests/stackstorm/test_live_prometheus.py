@@ -13,7 +13,6 @@ import time
 import urllib.request
 
 import pytest
-from conftest import ENDED
 from fixtures.prometheus import (
     ALERTMANAGER,
     NODE_EXPORTER,
@@ -22,7 +21,7 @@ from fixtures.prometheus import (
     answers,
 )
 from fixtures.waiting import LIVE_PATIENCE_SECONDS, PATIENCE_SECONDS, limit_under_test, until
-from live_host import kill, processes
+from live_host import ENDED, kill, processes
 from live_rules import enabled
 from test_live_runbooks import executions
 
