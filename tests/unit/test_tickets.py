@@ -131,6 +131,8 @@ def test_a_ticket_is_taken_and_resolved_and_opened_again(store, clock):
     assert (resolved["status"], resolved["resolved_by"]) == ("resolved", "ann")
     assert (resolved["resolution"], resolved["occurrences"]) == ("restarted it", 2)
     assert tickets.get(store, name)["taken_by"] == "ann"
+    # Not the run that took or resolved it.
+    assert {ticket["run"], resolved["run"], tickets.get(store, name)["run"]} == {"r1"}
     again = report(store, clock)
     assert again["new"] and again["occurrences"] == 1 and again["status"] == "open"
     assert tickets.get(store, name)["taken_by"] is None

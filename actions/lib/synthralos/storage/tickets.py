@@ -60,8 +60,9 @@ class TicketState(TypedDict):
 class TicketEvent(TypedDict, total=False):
     """An event of a ticket: it occurred, was taken, raised or resolved; times are in ISO 8601.
 
-    `event` is its id, and `time` its time in milliseconds since the epoch. `by` is who did it, and
-    `why` the reason for a raised level. `evidence` are sanitized JSON objects. `before` is the
+    `event` is its id, and `time` its time in milliseconds since the epoch. `run` is the execution id
+    of the run that failed, or that took, raised or resolved the ticket; then `failed_run` is the run
+    that had failed last. `by` is who did it, and `why` the reason for a raised level. `evidence` are sanitized JSON objects. `before` is the
     TicketState before the event, or only its `period` after a resolution, for those who no longer
     find the earlier events; `status` is the ticket's after it.
     """
@@ -78,6 +79,7 @@ class TicketEvent(TypedDict, total=False):
     severity: Optional[str]
     summary: Optional[str]
     run: Optional[str]
+    failed_run: Optional[str]
     details: Optional[dict[str, Any]]
     evidence: Sequence[Mapping[str, Any]]
     attempts: int
@@ -408,7 +410,7 @@ def _event_about(ticket: Ticket) -> TicketEvent:
         "cause": ticket["cause"],
         "severity": ticket["severity"],
         "summary": ticket["summary"],
-        "run": ticket["run"],
+        "failed_run": ticket["run"],
         "details": ticket["details"],
     }
 
@@ -495,7 +497,8 @@ def _ticket(name: str, event: TicketEvent, state: TicketState, at: str, status: 
         "type": event.get("type"),
         "cause": event.get("cause"),
         "summary": event.get("summary"),
-        "run": event.get("run"),
+        # The run of any other event is the one that took, raised or resolved it.
+        "run": event.get("failed_run", event.get("run")),
         "details": event.get("details"),
         "period": state["period"],
         "occurrences": state["occurrences"],
