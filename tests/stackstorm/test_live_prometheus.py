@@ -45,6 +45,10 @@ def since():
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 1))
 
 
+def unfinished(st2, action, since):
+    return [row["id"] for row in executions(st2, action, since) if row["status"] not in ENDED]
+
+
 @pytest.fixture
 def plant(st2, tmp_path, since):
     """Its Alertmanager posts to StackStorm."""
@@ -68,11 +72,12 @@ def plant(st2, tmp_path, since):
         # The one that a repair has started.
         if pid_file.exists():
             kill([int(pid_file.read_text())], signal.SIGTERM)
-        # What an alert of this test has started must not act in the next one.
-        for run in executions(st2, "synthralos.infrastructure_repair", since):
-            if run["status"] not in ENDED:
-                st2.call("DELETE", "/executions/" + run["id"])
-                st2.wait(run["id"])
+        # What an alert of this test has started, or is about to, must not act in the next one.
+        until(lambda: not unfinished(st2, "synthralos.alert.receive", since),
+              "no alert is being received", PATIENCE_SECONDS)
+        for run in unfinished(st2, "synthralos.infrastructure_repair", since):
+            st2.call("DELETE", "/executions/" + run)
+            st2.wait(run)
 
 
 @pytest.fixture
