@@ -25,6 +25,7 @@ from synthralos.core.plurals import count_noun
 from synthralos.infrastructure.config import load_config_or_default
 from synthralos.runtime.environment import Environment
 from synthralos.sensing import alert_payloads
+from synthralos.sensing.alert_payloads import AlertPayload
 from synthralos.storage import incidents
 from synthralos.storage.datastore import DatastoreUnavailable
 from synthralos.storage.incidents import FiringAlert
@@ -75,7 +76,8 @@ def receive(
         observed_starts += observation.has_observed_start(result)
         if result["outcome"] == outcomes.OVER_LIMIT:
             over_limit_alerts.append(alert)
-        entries.append(dict({name: alert[name] for name in ("fingerprint", "status")}, **result))
+        identity = {"fingerprint": alert["fingerprint"], "status": alert["status"]}
+        entries.append(dict(identity, **result))
     over_limit_alerts = _observe_over_limit(context, in_force, over_limit_alerts, workflow)
     ticket = _overflow_ticket(context, over_limit_alerts, workflow)
     for entry in entries:
@@ -115,7 +117,7 @@ def summary_of(names: list[str]) -> str:
 def _process(
     context: AlertContext,
     in_force: dict[str, Any],
-    alert: dict[str, Any],
+    alert: AlertPayload,
     workflow: str,
     only_ends: bool,
     is_full: bool,
@@ -175,7 +177,7 @@ def _admit(context: AlertContext, report: Report, workflow: str) -> dict[str, An
     return result
 
 
-def _resolve(context: AlertContext, alert: dict[str, Any]) -> dict[str, Any]:
+def _resolve(context: AlertContext, alert: AlertPayload) -> dict[str, Any]:
     """Resolve what a resolved alert has opened, if it is evidence for that."""
     env, report = context.env, alert_reports.report_of(context, alert)
     evaluation_id = report.incident_id + EVALUATION_SUFFIX
@@ -212,8 +214,8 @@ def _resolve_incident(
 
 
 def _observe_over_limit(
-    context: AlertContext, in_force: dict[str, Any], alerts: list[dict[str, Any]], workflow: str
-) -> list[dict[str, Any]]:
+    context: AlertContext, in_force: dict[str, Any], alerts: list[AlertPayload], workflow: str
+) -> list[AlertPayload]:
     """Record those of the alerts beyond a limit that are observed; return the others.
 
     Costs a call to the datastore for each workflow and runbook, however many alerts there are.
@@ -232,7 +234,7 @@ def _observe_over_limit(
 
 
 def _overflow_ticket(
-    context: AlertContext, alerts: list[dict[str, Any]], workflow: str
+    context: AlertContext, alerts: list[AlertPayload], workflow: str
 ) -> Optional[str]:
     """Open a ticket for the alerts beyond the limit; return its id, or None without any."""
     if not alerts:
@@ -251,7 +253,7 @@ def _overflow_ticket(
 
 
 def _truncation_ticket(
-    context: AlertContext, alerts: list[dict[str, Any]], note: str
+    context: AlertContext, alerts: list[AlertPayload], note: str
 ) -> Optional[str]:
     """Open a ticket for the alerts that the sender has left out; return its id, or None."""
     first = alerts[0]

@@ -17,6 +17,7 @@ from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime.environment import Environment
 from synthralos.sensing import alert_payloads, alert_subjects
+from synthralos.sensing.alert_payloads import AlertPayload
 from synthralos.storage import incidents
 
 
@@ -46,7 +47,6 @@ class AlertContext:
 class Report:
     """An alert, and what it is about.
 
-    :ivar alert: a payload of synthralos.metrics_alert.
     :ivar agent: the agent that its labels name, or None.
     :ivar subject: the name of the agent, or of the failed thing with its cluster; the alert's
         fingerprint if no label names one.
@@ -54,14 +54,14 @@ class Report:
     :ivar is_ambiguous: whether several clusters have a thing of this name, and none is named.
     """
 
-    alert: dict[str, Any]
+    alert: AlertPayload
     agent: Optional[str]
     subject: str
     incident_id: str
     is_ambiguous: bool = False
 
 
-def parse_alerts(payload: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
+def parse_alerts(payload: Mapping[str, Any], now: float) -> list[AlertPayload]:
     """Return the alerts of a payload, in the form of synthralos.metrics_alert.
 
     :raises InvalidInput: the payload holds no alert.
@@ -75,17 +75,15 @@ def parse_notification(payload: Mapping[str, Any], now: float) -> alert_payloads
     :raises InvalidInput: the payload holds no alert.
     """
     is_notification = isinstance(payload.get("alerts"), list) or "ruleName" in payload
-    notification: alert_payloads.Notification
     if "labels" not in payload and ("body" in payload or is_notification):
         body = payload if is_notification else payload["body"]
-        notification = alert_payloads.read_notification(body, now)
-        return notification
+        return alert_payloads.read_notification(body, now)
     alert = alert_payloads.from_item(payload, {}, now)
     alert["source"] = to_name(payload.get("source")) or alert["source"]
     return alert_payloads.Notification([alert])
 
 
-def report_of(context: AlertContext, alert: dict[str, Any]) -> Report:
+def report_of(context: AlertContext, alert: AlertPayload) -> Report:
     """Return the Report of an alert. Costs a call to the datastore if it names no cluster.
 
     An alert without a cluster is about the only cluster that has a thing of its name.

@@ -231,7 +231,7 @@ def explain(
 
 
 def _explain_one(
-    context: AlertContext, topology: Topology, alert: dict[str, Any]
+    context: AlertContext, topology: Topology, alert: alert_payloads.AlertPayload
 ) -> dict[str, Any]:
     env, automation, config = context.env, context.automation, context.infrastructure
     report = alert_reports.report_of(context, alert)

@@ -22,6 +22,7 @@ from synthralos.infrastructure.repair_evidence import (
     Evidence,
 )
 from synthralos.runtime.environment import Environment
+from synthralos.sensing.alert_payloads import AlertPayload
 
 
 class AlertLookup:
@@ -42,7 +43,7 @@ class AlertLookup:
         self._labels = repair_evidence.labels_by_alert(env, case["request"])
         alertmanager = repair_evidence.load_alertmanager(env)
         names = sorted({key["alertname"] for check in checks for key in check["alerts"]})
-        self._firing: dict[str, dict[str, Any]] = {}
+        self._firing: dict[str, AlertPayload] = {}
         self._skew = 0.0
         self._doubt = Evidence(UNKNOWN, reason="Alertmanager is no longer configured")
         if alertmanager is not None:

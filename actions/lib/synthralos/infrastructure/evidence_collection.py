@@ -51,13 +51,13 @@ def collect(
 
 def _payloads_by_node(
     env: Environment, config: InfrastructureConfig, topology: Topology, case: Mapping[str, Any]
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[alert_payloads.AlertPayload]]:
     request = case["request"]
     if request["source"] != detection.ALERT:
         return {}
     body = request["alert"]
     items = detection.alerts_in(body)
-    payloads: dict[str, list[dict[str, Any]]] = {}
+    payloads: dict[str, list[alert_payloads.AlertPayload]] = {}
     for node, alerts in detection.labels_by_node(config, topology, body).items():
         for position in alerts:
             try:

@@ -208,7 +208,7 @@ def name_matchers(alertname: str) -> list[str]:
     return _matchers({"alertname": alertname}) if is_whole else []
 
 
-def _firing(entries: Iterable[Any], clock: float) -> list[dict[str, Any]]:
+def _firing(entries: Iterable[Any], clock: float) -> list[alert_payloads.AlertPayload]:
     """Return the payloads of the entries that fire.
 
     :raises CallError: an entry is not an alert, so the list may hide one.
@@ -224,12 +224,12 @@ def _firing(entries: Iterable[Any], clock: float) -> list[dict[str, Any]]:
 
 def firing_alerts(
     env: Environment, calls: Calls, alertmanager: Alertmanager, names: list[str]
-) -> tuple[dict[str, dict[str, Any]], Evidence]:
+) -> tuple[dict[str, alert_payloads.AlertPayload], Evidence]:
     """Return ({fingerprint: payload} of firing alerts, evidence of what is not among them).
 
     The evidence is UNKNOWN if a member did not respond, or may not know all alerts yet.
     """
-    firing: dict[str, dict[str, Any]] = {}
+    firing: dict[str, alert_payloads.AlertPayload] = {}
     silent, unsettled = 0, [0.0]
     for connection in alertmanager.connections:
         try:

@@ -5,11 +5,17 @@ therefore stored by id, {id: [time of the error, time it was last listed]}, for 
 longest range that is requested.
 """
 
-from synthralos.calls.http import CallError
+from typing import TYPE_CHECKING, Any, Optional, TypedDict, cast
+
+from synthralos.calls.http import CallError, Response
 from synthralos.core import failures, timestamps
 from synthralos.sensing import agent_payloads
 from synthralos.sensing.poller import Poller
 from synthralos.sensing.sensor_state import SensorState
+
+if TYPE_CHECKING:
+    from synthralos.sensing.config import AgentErrors
+    from synthralos.sensing.sensor_environment import SensorEnvironment
 
 TRIGGER = "agent_failure"
 SOURCE = "platform"
@@ -23,23 +29,39 @@ SAVED_EVERY = 100
 _MARGIN = 120.0
 
 
-class AgentErrorsPoller(Poller):
+class _Content(TypedDict):
+    """What is stored of the list.
+
+    `seen` is {id: [time of the error, time it was last listed]}. `polled` is the time of the last
+    complete poll, or None before the first. Errors up to the time `floor` count as seen, too.
+    """
+
+    seen: dict[str, list[float]]
+    polled: Optional[float]
+    floor: Optional[float]
+
+
+# (time in seconds since the epoch, id, error).
+_NewError = tuple[float, str, dict[str, Any]]
+
+
+class AgentErrorsPoller(Poller["AgentErrors"]):
     """Dispatches synthralos.agent_failure for each new error of the platform."""
 
     entry = "agent_errors"
 
-    def __init__(self, env):
+    def __init__(self, env: "SensorEnvironment") -> None:
         super().__init__(env)
         self._state = SensorState(
             env.datastore, env.sensor + ".seen", env.now, env.log
         )
         self._is_full = False
 
-    def poll_once(self):
+    def poll_once(self, config: "AgentErrors") -> None:
         content = self._load_content()
         now = self.env.now()
-        entries, clock = self._fetch_errors(_range_since(content["polled"], now))
-        oldest = None if content["polled"] is not None else clock - self.config.initial_lookback
+        entries, clock = self._fetch_errors(config, _range_since(content["polled"], now))
+        oldest = None if content["polled"] is not None else clock - config.initial_lookback
         new = self._unseen(content, entries, clock, now)
         try:
             for occurred_at, error_id, error_body in new:
@@ -60,7 +82,7 @@ class AgentErrorsPoller(Poller):
             self._forget(content, now)
             self._state.save()
 
-    def _load_content(self):
+    def _load_content(self) -> _Content:
         self._state.load()
         content, seen = self._state.content, self._state.content.get("seen")
         if not isinstance(seen, dict) or not all(map(_is_entry, seen.values())):
@@ -68,15 +90,15 @@ class AgentErrorsPoller(Poller):
         for name in ("polled", "floor"):
             if not isinstance(content.get(name), (int, float)):
                 content[name] = None
-        return content
+        return cast(_Content, content)
 
-    def _fetch_errors(self, range_name):
+    def _fetch_errors(self, config: "AgentErrors", range_name: str) -> tuple[list[Any], float]:
         """Get the list from the first endpoint that answers.
 
         :returns: (entries, the server's clock in seconds since the epoch).
         """
-        first_error = None
-        for endpoint in self.config.endpoints:
+        first_error: Optional[CallError] = None
+        for endpoint in config.endpoints:
             path = endpoint.path
             if "?" not in endpoint.connection.base_url + path:
                 path += "?range=" + range_name
@@ -91,11 +113,14 @@ class AgentErrorsPoller(Poller):
                 continue
             self._warn_of_full(len(entries))
             return entries, timestamps.server_time(response.headers, self.env.now())
+        assert first_error is not None, "an entry has at least one endpoint"
         raise first_error
 
-    def _unseen(self, content, entries, clock, now):
+    def _unseen(
+        self, content: _Content, entries: list[Any], clock: float, now: float
+    ) -> list[_NewError]:
         """Return (time, id, error) of each error that was not seen before, oldest first."""
-        new = {}
+        new: dict[str, _NewError] = {}
         skipped = sum(not isinstance(error_body, dict) for error_body in entries)
         self.report_skipped(skipped, "errors")
         for error_body in entries:
@@ -111,7 +136,7 @@ class AgentErrorsPoller(Poller):
                 new.setdefault(error_id, (occurred_at, error_id, error_body))
         return sorted(new.values(), key=lambda item: item[:2])
 
-    def _forget(self, content, now):
+    def _forget(self, content: _Content, now: float) -> None:
         """Drop errors that have not been listed for long, and the oldest beyond MAX_SEEN.
 
         Errors older than the dropped ones are taken for seen if they are listed again.
@@ -129,7 +154,7 @@ class AgentErrorsPoller(Poller):
             del seen[error_id]
             self._state.changed()
 
-    def _warn_of_full(self, count):
+    def _warn_of_full(self, count: int) -> None:
         if count >= MAX_LIST_LENGTH and not self._is_full:
             self.env.log.warning(
                 "%s: the platform lists %d errors; the list may be truncated",
@@ -138,7 +163,7 @@ class AgentErrorsPoller(Poller):
         self._is_full = count >= MAX_LIST_LENGTH
 
 
-def _is_entry(entry):
+def _is_entry(entry: Any) -> bool:
     return (
         isinstance(entry, list) and
         len(entry) == 2 and
@@ -146,12 +171,12 @@ def _is_entry(entry):
     )
 
 
-def _range_since(polled, now):
+def _range_since(polled: Optional[float], now: float) -> str:
     """Return the name of the shortest range that covers the time since the last complete poll."""
     since = 0.0 if polled is None else now - polled + _MARGIN
     return next((name for name, seconds in RANGES if since <= seconds), RANGES[-1][0])
 
 
-def _not_a_list(response):
+def _not_a_list(response: Response) -> CallError:
     message = "the platform's response is not a list of errors"
     return CallError(failures.make_failure("malformed_answer", message, response.status))

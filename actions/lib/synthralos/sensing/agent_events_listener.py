@@ -9,6 +9,8 @@ import re
 import threading
 import time
 import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from synthralos.calls.http import CallError
 from synthralos.core import bounded_json, failures
@@ -22,6 +24,11 @@ from synthralos.sensing.sensor_state import SensorState
 from synthralos.sensing.stream_decoding import StreamDecoder, UnreadableStream
 from synthralos.storage.datastore import DatastoreUnavailable
 
+if TYPE_CHECKING:
+    from synthralos.config.connection import Connection
+    from synthralos.sensing.config import AgentEvents, Endpoint
+    from synthralos.sensing.sensor_environment import SensorEnvironment
+
 FAILURE_TRIGGER = "agent_failure"
 LOOP_TRIGGER = "agent_loop"
 SOURCE = "events"
@@ -29,6 +36,8 @@ CONTENT_TYPE = "text/event-stream"
 # Seconds between two checks whether the sensor is to stop.
 SLICE_SECONDS = 0.25
 MAX_RECENT = 500
+# (connection, path, headers, seconds).
+Connect = Callable[["Connection", str, dict[str, Any], float], Stream]
 _SWALLOWED = ("ping", "heartbeat", "[DONE]")
 _HEADERS = {
     "Accept": CONTENT_TYPE,
@@ -42,18 +51,24 @@ _HEADER = re.compile(r"[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z")
 class AgentEventsListener:
     """Dispatches synthralos.agent_failure and synthralos.agent_loop for the events of a stream.
 
-    :param env: a SensorEnvironment.
-    :param stop: a threading.Event that ends `run`.
-    :param connect: a callable (connection, path, headers, seconds) -> Stream.
-    :param monotonic: a callable that returns seconds.
-    :param draw: a callable that returns a random number, 0 to 1, for the reconnect delay.
+    :param stop: ends `run`.
+    :param monotonic: returns seconds.
+    :param draw: returns a random number, 0 to 1, for the reconnect delay.
     """
 
     entry = "agent_events"
 
-    def __init__(self, env, stop=None, connect=None, monotonic=time.monotonic, draw=None):
+    def __init__(
+        self,
+        env: "SensorEnvironment",
+        stop: Optional[threading.Event] = None,
+        connect: Optional[Connect] = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        draw: Optional[Callable[[], float]] = None,
+    ) -> None:
         self._env, self._stop = env, stop or threading.Event()
         self._connect, self._monotonic = connect or self._stream, monotonic
+        self.config: Optional[AgentEvents]
         self.config, self._is_wrong = load_config_or_log(env, self.entry)
         tries = self.config.max_tries if self.config else 10
         self._connectivity = ConnectivityMonitor(
@@ -68,11 +83,11 @@ class AgentEventsListener:
             options = {} if draw is None else {"draw": draw}
             self._reconnect = ReconnectDelay(self.config.reconnect, tries, **options)
 
-    def stop(self):
+    def stop(self) -> None:
         """End `run` from another thread, within SLICE_SECONDS."""
         self._stop.set()
 
-    def run(self):
+    def run(self) -> None:
         """Listen until `stop` is called.
 
         It never raises, and nothing else ends it: StackStorm counts a sensor process that ends as
@@ -86,17 +101,20 @@ class AgentEventsListener:
             if self.config is None or self._has_ended:
                 self._stop.wait(MAX_DELAY_SECONDS)
                 continue
-            hint = None
+            hint: Optional[float] = None
+            error: Exception
             try:
-                self._listen()
+                self._listen(self.config)
                 error = _StreamClosed()
             except Exception as exception:
                 error = exception
                 hint = getattr(getattr(exception, "failure", None), "retry_after", None)
             if not self._stop.is_set() and not self._has_ended:
-                self._stop.wait(self._delay_after(error, hint))
+                self._stop.wait(self._delay_after(self.config, error, hint))
 
-    def _delay_after(self, error, hint):
+    def _delay_after(
+        self, config: "AgentEvents", error: Exception, hint: Optional[float]
+    ) -> float:
         """Report a failed connection; return the seconds until the next attempt."""
         self._tries += 1
         if isinstance(error, _StreamClosed):
@@ -111,31 +129,30 @@ class AgentEventsListener:
             self._env.log.error("%s", "".join(traceback.format_exception(
                 type(error), error, error.__traceback__
             )))
-        failed_attempts = max(self._tries, self.config.max_tries) if is_permanent else self._tries
+        failed_attempts = max(self._tries, config.max_tries) if is_permanent else self._tries
         wait = self._reconnect.delay(failed_attempts, hint)
         self._connectivity.failed(reason, message, wait, at_once=is_permanent)
         return wait
 
-    def _listen(self):
+    def _listen(self, config: "AgentEvents") -> None:
         """Open one connection and read it until the server closes it."""
         self._state.load()
-        endpoints = self.config.endpoints
-        endpoint = endpoints[self._tries % len(endpoints)]
-        parser = sse.Parser(self._last_event_id(endpoint))
-        headers = dict(_HEADERS)
+        endpoint = config.endpoints[self._tries % len(config.endpoints)]
+        parser = sse.Parser(self._last_event_id(config, endpoint))
+        headers: dict[str, Any] = dict(_HEADERS)
         if _HEADER.match(parser.last_event_id):
             headers["Last-Event-ID"] = parser.last_event_id.encode("utf-8", "replace")
-        stream = self._connect(endpoint.connection, endpoint.path, headers, self.config.heartbeat)
+        stream = self._connect(endpoint.connection, endpoint.path, headers, config.heartbeat)
         try:
-            self._read(stream, parser)
+            self._read(config, stream, parser)
         finally:
             stream.close()
             self._save()
 
-    def _read(self, stream, parser):
+    def _read(self, config: "AgentEvents", stream: Stream, parser: sse.Parser) -> None:
         opened_at = last_received_at = self._monotonic()
         is_open, self._is_proven = False, False
-        decoder = None
+        decoder: Optional[StreamDecoder] = None
         while not self._stop.is_set():
             item = stream.get(SLICE_SECONDS)
             now = self._monotonic()
@@ -144,9 +161,9 @@ class AgentEventsListener:
             if self._is_proven:
                 self._connectivity.status.heartbeat()
             if item is None:
-                if now - last_received_at > self.config.heartbeat:
+                if now - last_received_at > config.heartbeat:
                     raise CallError(failures.make_failure(
-                        "timeout", "nothing was received for %d s" % self.config.heartbeat
+                        "timeout", "nothing was received for %d s" % config.heartbeat
                     ))
                 continue
             kind, value = item
@@ -158,8 +175,9 @@ class AgentEventsListener:
                 decoder = StreamDecoder(value[1])
                 parser.charset = decoder.charset
             elif kind == DATA:
+                assert decoder is not None, "a stream is opened before it has data"
                 for chunk in decoder.decode(value):
-                    self._handle_bytes(parser, chunk)
+                    self._handle_bytes(config, parser, chunk)
             elif kind == ENDED:
                 return
             else:
@@ -167,7 +185,7 @@ class AgentEventsListener:
             # Dispatching may have taken long.
             last_received_at = self._monotonic()
 
-    def _check(self, status, headers):
+    def _check(self, status: int, headers: Mapping[str, str]) -> None:
         if status == 204:
             self._env.log.info(
                 "%s: the server has ended the stream (204); idle until the sensor is restarted",
@@ -186,7 +204,7 @@ class AgentEventsListener:
                 "content_type", "the server sends %s instead of events" % (kind or "?")
             )
 
-    def _handle_bytes(self, parser, data):
+    def _handle_bytes(self, config: "AgentEvents", parser: sse.Parser, data: bytes) -> None:
         events = parser.feed(data)
         if parser.oversized:
             self._env.log.warning(
@@ -204,21 +222,22 @@ class AgentEventsListener:
         if events:
             self._mark_healthy()
         for event in events:
-            if not self._handle_event(event):
+            if not self._handle_event(config, event):
                 return
             self._remember(event.id)
         self._remember(parser.last_event_id)
         if events:
             self._save()
 
-    def _handle_event(self, event):
+    def _handle_event(self, config: "AgentEvents", event: sse.Event) -> bool:
         """Dispatch an event, again and again until StackStorm has accepted it.
 
         :returns: whether the event was processed; False if the sensor was stopped before.
         """
-        trigger, payload = self._payload(event)
-        if trigger is None:
+        report = self._report_of(config, event)
+        if report is None:
             return True
+        trigger, payload = report
         digest = _digest(event) if event.has_id else None
         recent = self._state.content["recent"]
         if digest is not None and digest in recent:
@@ -243,56 +262,61 @@ class AgentEventsListener:
             return True
         return False
 
-    def _payload(self, event):
-        """Return (trigger, payload) of an event, or (None, None) if it is of neither kind."""
+    def _report_of(
+        self, config: "AgentEvents", event: sse.Event
+    ) -> Optional[tuple[str, Mapping[str, Any]]]:
+        """Return (trigger, payload) of an event, or None if it is of neither kind."""
         if event.data.strip() in _SWALLOWED:
-            return None, None
+            return None
         body = _parsed(event.data)
         names = [event.type]
         if isinstance(body, dict):
-            names += [body.get(name) for name in ("type", "event", "eventType", "event_type")]
-        names = [name for name in names if isinstance(name, str)]
+            values = (body.get(name) for name in ("type", "event", "eventType", "event_type"))
+            names += [value for value in values if isinstance(value, str)]
         now = self._env.now()
-        if any(name in self.config.loop_events for name in names):
+        if any(name in config.loop_events for name in names):
             return LOOP_TRIGGER, agent_payloads.loop_payload(body, SOURCE, now)
-        if any(name in self.config.failure_events for name in names):
+        if any(name in config.failure_events for name in names):
             # Without an id, the same text at another time is another failure.
             error_id = agent_payloads.content_id([event.data, event.id if event.has_id else now])
             return FAILURE_TRIGGER, agent_payloads.failure_payload(body, SOURCE, now, error_id)
-        return None, None
+        return None
 
-    def _mark_healthy(self):
+    def _mark_healthy(self) -> None:
         """Record that the connection works: it lasts, or has delivered an event."""
         if not self._is_proven:
             self._is_proven, self._tries = True, 0
             self._connectivity.succeeded()
 
-    def _last_event_id(self, endpoint):
+    def _last_event_id(self, config: "AgentEvents", endpoint: "Endpoint") -> str:
         content = self._state.content
         # Ids of another stream are not valid for this one.
         if content.get("where") not in [
-            _endpoint_id(known_endpoint) for known_endpoint in self.config.endpoints
+            _endpoint_id(known_endpoint) for known_endpoint in config.endpoints
         ]:
             content.update(where=_endpoint_id(endpoint), last_event_id="")
         if not isinstance(content.get("last_event_id"), str):
             content["last_event_id"] = ""
         if not isinstance(content.get("recent"), list):
             content["recent"] = []
-        return content["last_event_id"]
+        last_event_id: str = content["last_event_id"]
+        return last_event_id
 
-    def _remember(self, event_id):
+    def _remember(self, event_id: str) -> None:
         if event_id != self._state.content["last_event_id"]:
             self._state.content["last_event_id"] = event_id
             self._state.changed()
 
-    def _save(self):
+    def _save(self) -> None:
         try:
             self._state.save()
         except DatastoreUnavailable as error:
             # It is stored with the next event; until then it is in memory.
             self._env.log.warning("%s: %s", self._env.sensor, error)
 
-    def _stream(self, connection, path, headers, seconds):
+    def _stream(
+        self, connection: "Connection", path: str, headers: dict[str, Any], seconds: float
+    ) -> Stream:
         client = self._env.client()
         return Stream(lambda: client.stream(connection, path, seconds, headers))
 
@@ -302,23 +326,23 @@ class _StreamClosed(Exception):
 
 
 class _UnexpectedResponse(Exception):
-    def __init__(self, reason, message):
+    def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
 
 
-def _parsed(text):
+def _parsed(text: str) -> Any:
     try:
         return bounded_json.loads(text)
     except ValueError:
         return text
 
 
-def _endpoint_id(endpoint):
+def _endpoint_id(endpoint: "Endpoint") -> str:
     address = endpoint.connection.base_url + endpoint.path
     return hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _digest(event):
+def _digest(event: sse.Event) -> str:
     text = "\n".join((event.id, event.type, event.data))
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]

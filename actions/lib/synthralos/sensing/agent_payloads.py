@@ -7,6 +7,8 @@ read under any of their names. Other fields are dropped, or stored in `failure_d
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, TypedDict
 
 from synthralos.core import bounded_json, causes, failures, timestamps
 from synthralos.sensing import payload_limits
@@ -28,7 +30,35 @@ _LINKS = ("traceId", "trace_id", "executionId", "execution_id", "workflowId", "w
 _VAGUE = ("error", "unknown")
 
 
-def failure_payload(body, source, now, error_id=None):
+class FailurePayload(TypedDict):
+    """A payload of `synthralos.agent_failure`. `failure_details` and `context` are bounded."""
+
+    source: str
+    error_id: str
+    agent_id: Optional[str]
+    task_id: Optional[str]
+    failure_type: str
+    failure_details: dict[str, Any]
+    original_query: Optional[str]
+    context: dict[str, Any]
+    occurred_at: str
+
+
+class LoopPayload(TypedDict):
+    """A payload of `synthralos.agent_loop`. `details` is bounded."""
+
+    source: str
+    agent_id: str
+    task_id: Optional[str]
+    kind: str
+    severity: str
+    details: dict[str, Any]
+    occurred_at: str
+
+
+def failure_payload(
+    body: Any, source: str, now: float, error_id: Optional[str] = None
+) -> FailurePayload:
     """Build the payload of `synthralos.agent_failure` from an object or a text.
 
     :param error_id: the id to use if `body` has none; by default one is derived from its content.
@@ -52,7 +82,7 @@ def failure_payload(body, source, now, error_id=None):
     }
 
 
-def loop_payload(body, source, now):
+def loop_payload(body: Any, source: str, now: float) -> LoopPayload:
     """Build the payload of `synthralos.agent_loop` from an object or a text."""
     body = _unwrap(body)
     severity = body.get("severity")
@@ -71,15 +101,15 @@ def loop_payload(body, source, now):
     }
 
 
-def native_id(body):
+def native_id(body: Any) -> Optional[str]:
     """Return the id in an object, or None."""
     return payload_limits.first_text([_first_value(_unwrap(body), _ID)])
 
 
-def content_id(body):
+def content_id(body: Any) -> str:
     """Derive an id from time, place and message: the same each time an error is listed."""
     names = ("timestamp", "traceId", "message") + _AGENT + _QUERY
-    identity = [body.get(name) for name in names] if isinstance(body, dict) else []
+    identity: Any = [body.get(name) for name in names] if isinstance(body, dict) else []
     if not any(identity):
         identity = body
     try:
@@ -90,7 +120,7 @@ def content_id(body):
     return hashlib.sha256(text.encode("ascii", "replace")).hexdigest()[:24]
 
 
-def time_of(body, default):
+def time_of(body: Any, default: float) -> float:
     """Return when it happened, in seconds since the epoch; `default` if that is unknown."""
     if isinstance(body, dict):
         for value in _all_values(body, _TIME):
@@ -100,7 +130,7 @@ def time_of(body, default):
     return default
 
 
-def _unwrap(body):
+def _unwrap(body: Any) -> dict[str, Any]:
     """Return an object; the content of an envelope such as {type, data: {...}} is merged into it.
     """
     if isinstance(body, str):
@@ -117,7 +147,7 @@ def _unwrap(body):
     return body
 
 
-def _failure_type(body, message):
+def _failure_type(body: Mapping[str, Any], message: str) -> str:
     for value in _all_values(body, _TYPE + ("errorType", "error_type")):
         resolved_type = causes.resolve_type(value) if isinstance(value, str) else None
         if resolved_type is not None and resolved_type[0] not in _VAGUE:
@@ -131,7 +161,7 @@ def _failure_type(body, message):
     )
 
 
-def _details(body, message):
+def _details(body: Mapping[str, Any], message: str) -> dict[str, Any]:
     source_details = body.get("failure_details", body.get("failureDetails"))
     details = dict(source_details) if isinstance(source_details, dict) else {}
     if message:
@@ -142,7 +172,7 @@ def _details(body, message):
     return payload_limits.limit_object(details)
 
 
-def _context(body):
+def _context(body: Mapping[str, Any]) -> dict[str, Any]:
     source_context = body.get("context")
     context = dict(source_context) if isinstance(source_context, dict) else {}
     for name in _LINKS:
@@ -151,7 +181,7 @@ def _context(body):
     return payload_limits.limit_object(context)
 
 
-def _name(body, names):
+def _name(body: Mapping[str, Any], names: Iterable[str]) -> Optional[str]:
     for value in _all_values(body, names):
         if isinstance(value, dict):
             value = payload_limits.first_text([value.get("id"), value.get("name")])
@@ -161,9 +191,9 @@ def _name(body, names):
     return None
 
 
-def _all_values(body, names):
+def _all_values(body: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
     return [body[name] for name in names if name in body]
 
 
-def _first_value(body, names):
+def _first_value(body: Mapping[str, Any], names: Iterable[str]) -> Any:
     return next((value for value in _all_values(body, names) if value is not None), None)

@@ -3,17 +3,11 @@
 There are four input formats: entries of Alertmanager's API v2, the body that Alertmanager posts to
 a webhook (version 4, and 3 before Alertmanager 0.6), the body that Grafana posts, which is a
 superset of it, and the body that the notification channels of Grafana before version 11 post: one
-rule, {ruleName, state, ...}. A payload is
-
-    {source, fingerprint, status, starts_at, ends_at, labels, annotations, generator_url, alertname,
-    extra}
-
-with `source` alertmanager or grafana, `status` firing or resolved, times as timestamps.iso writes
-them, `ends_at` null while it fires, labels, annotations and `extra` {text: text}, and
-`generator_url` or null.
+rule, {ruleName, state, ...}.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Optional, TypedDict
 
 from synthralos.core import timestamps
 from synthralos.core.errors import InvalidInput
@@ -31,7 +25,26 @@ _GRAFANA_FIELDS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueS
                    "ruleUID")
 
 
-def from_api(alert, now):
+class AlertPayload(TypedDict):
+    """A payload of `synthralos.metrics_alert`.
+
+    `source` is alertmanager or grafana, `status` firing or resolved. Times are written as
+    timestamps.to_iso does; `ends_at` is None while the alert fires.
+    """
+
+    source: str
+    fingerprint: str
+    status: str
+    starts_at: str
+    ends_at: Optional[str]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    generator_url: Optional[str]
+    alertname: str
+    extra: dict[str, str]
+
+
+def from_api(alert: Any, now: float) -> AlertPayload:
     """Build the payload of one entry of `GET /api/v2/alerts`.
 
     :param now: seconds since the epoch, by the clock of the server: an alert whose end has passed
@@ -41,13 +54,13 @@ def from_api(alert, now):
     return _payload(alert, now, "alertmanager", None)
 
 
-def is_silenced(alert):
+def is_silenced(alert: Any) -> bool:
     """Whether a silence or a mute time suppresses notifications of an entry of the API."""
     status = _status_of(alert)
     return bool(status.get("silencedBy") or status.get("mutedBy"))
 
 
-def is_inhibited(alert):
+def is_inhibited(alert: Any) -> bool:
     """Whether another alert suppresses notifications of an entry of the API."""
     status = _status_of(alert)
     has_reason = any(status.get(name) for name in ("inhibitedBy", "silencedBy", "mutedBy"))
@@ -65,12 +78,12 @@ class Notification(NamedTuple):
     :ivar errors: why its other entries are not alerts.
     """
 
-    alerts: list[dict[str, Any]]
+    alerts: list[AlertPayload]
     truncated: int = 0
     errors: tuple[str, ...] = ()
 
 
-def from_webhook(body, now):
+def from_webhook(body: Any, now: float) -> list[AlertPayload]:
     """Build the payloads of all alerts in a webhook body of Alertmanager or Grafana.
 
     Entries that are not alerts are skipped as long as there is at least one alert. Duplicates are
@@ -82,7 +95,7 @@ def from_webhook(body, now):
     return read_notification(body, now).alerts
 
 
-def read_notification(body, now):
+def read_notification(body: Any, now: float) -> Notification:
     """Return the Notification in a webhook body of Alertmanager or Grafana.
 
     :param now: seconds since the epoch.
@@ -98,7 +111,8 @@ def read_notification(body, now):
         hint = "Send webhooks of Alertmanager or of a Grafana contact point here"
         raise InvalidInput("body", None, "is not a notification of alerts", hint)
     source = "grafana" if _is_grafana(body, entries) else "alertmanager"
-    payloads, errors = {}, []
+    payloads: dict[str, AlertPayload] = {}
+    errors: list[InvalidInput] = []
     for alert in entries[:MAX_ALERTS]:
         try:
             payload = _payload(alert, now, source, body)
@@ -116,7 +130,9 @@ def read_notification(body, now):
     return Notification(list(payloads.values()), truncated, tuple(map(str, errors)))
 
 
-def from_item(item, body, now):
+def from_item(
+    item: Mapping[str, Any], body: Mapping[str, Any], now: float
+) -> AlertPayload:
     """Build the payload of one alert of a notification, or of a payload of this form.
 
     :param body: the notification.
@@ -126,10 +142,11 @@ def from_item(item, body, now):
     raw = {name: item.get(name) or item.get(own_name) for name, own_name in names.items()}
     [payload] = from_webhook(dict(body, alerts=[dict(item, **raw)]), now)
     extra = payload_limits.text_map(item.get("extra"), max_chars=1024)
-    return dict(payload, extra=dict(extra, **payload["extra"]))
+    payload["extra"] = dict(extra, **payload["extra"])
+    return payload
 
 
-def identity(payload):
+def identity(payload: AlertPayload) -> str:
     """Return a text that identifies a notification: the same for its repeats only.
 
     It is usable as a part of a datastore key.
@@ -138,12 +155,15 @@ def identity(payload):
     return "%s-%s-%s" % (payload["fingerprint"], starts, payload["status"])
 
 
-def resolved(payload, ended_at):
+def resolved(payload: AlertPayload, ended_at: float) -> AlertPayload:
     """Return the payload of the same alert, resolved at `ended_at`, seconds since the epoch."""
-    return dict(payload, status=RESOLVED, ends_at=timestamps.to_iso(ended_at, milliseconds=True))
+    resolved_payload = payload.copy()
+    resolved_payload["status"] = RESOLVED
+    resolved_payload["ends_at"] = timestamps.to_iso(ended_at, milliseconds=True)
+    return resolved_payload
 
 
-def fingerprint(labels):
+def fingerprint(labels: Mapping[str, str]) -> str:
     """Return Prometheus' fingerprint of a set of labels: 16 hexadecimal digits."""
     total = _FNV_OFFSET
     for name in sorted(labels):
@@ -153,7 +173,7 @@ def fingerprint(labels):
     return "%016x" % total
 
 
-def _from_channel(body, now):
+def _from_channel(body: Mapping[str, Any], now: float) -> list[AlertPayload]:
     """Build the payload of a notification channel's body; none for a rule that was only paused.
 
     The labels are the rule's name and tags, and those tags that all matching series share. Nothing
@@ -189,7 +209,7 @@ def _from_channel(body, now):
     return [payload]
 
 
-def _payload(alert, now, source, body):
+def _payload(alert: Any, now: float, source: str, body: Any) -> AlertPayload:
     if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
         hint = "See Alertmanager's API v2"
         raise InvalidInput("alert", None, "is not an object with labels", hint)
@@ -202,8 +222,9 @@ def _payload(alert, now, source, body):
         status = RESOLVED if _status_text(body.get("status")) == RESOLVED else None
     if status is None:
         status = RESOLVED if ends is not None and ends <= now else FIRING
-    if status == RESOLVED and ends is None:
-        ends = now
+    ended_at = None
+    if status == RESOLVED:
+        ended_at = timestamps.to_iso(now if ends is None else ends, milliseconds=True)
     extra = _extra(alert, body)
     if starts is None:
         extra["startsAt"] = UNKNOWN_START
@@ -212,7 +233,7 @@ def _payload(alert, now, source, body):
         "fingerprint": _fingerprint_of(alert, labels),
         "status": status,
         "starts_at": timestamps.to_iso(now if starts is None else starts, milliseconds=True),
-        "ends_at": timestamps.to_iso(ends, milliseconds=True) if status == RESOLVED else None,
+        "ends_at": ended_at,
         "labels": labels,
         "annotations": payload_limits.text_map(alert.get("annotations"), max_entries=32),
         "generator_url": payload_limits.first_text([alert.get("generatorURL")], 2048),
@@ -221,7 +242,7 @@ def _payload(alert, now, source, body):
     }
 
 
-def _fingerprint_of(alert, labels):
+def _fingerprint_of(alert: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     value = alert.get("fingerprint")
     # It becomes a part of keys.
     if isinstance(value, str) and 1 <= len(value) <= 64 and _HEX.issuperset(value):
@@ -229,25 +250,28 @@ def _fingerprint_of(alert, labels):
     return fingerprint(labels)
 
 
-def _extra(alert, body):
+def _extra(alert: Mapping[str, Any], body: Any) -> dict[str, str]:
     extra = {name: alert[name] for name in _GRAFANA_FIELDS if alert.get(name)}
     if isinstance(body, dict):
         names = ("receiver", "groupKey", "externalURL", "truncatedAlerts")
         extra.update({name: body[name] for name in names if body.get(name)})
     receivers = alert.get("receivers")
     if isinstance(receivers, list) and receivers:
-        names = [receiver.get("name") for receiver in receivers[:16] if isinstance(receiver, dict)]
-        extra["receivers"] = ",".join(payload_limits.to_text(name, 128) for name in names)
+        extra["receivers"] = ",".join(
+            payload_limits.to_text(receiver.get("name"), 128)
+            for receiver in receivers[:16]
+            if isinstance(receiver, dict)
+        )
     return payload_limits.text_map(extra, max_chars=1024)
 
 
-def _status_text(value):
+def _status_text(value: Any) -> Optional[str]:
     """Return FIRING or RESOLVED, however it is written, or None for anything else."""
     status = value.strip().lower() if isinstance(value, str) else None
     return status if status in (FIRING, RESOLVED) else None
 
 
-def _count_of(value):
+def _count_of(value: Any) -> int:
     """Return a number of alerts, which may be written as text; 0 for anything else."""
     try:
         return max(0, int(float(value)))
@@ -255,13 +279,13 @@ def _count_of(value):
         return 0
 
 
-def _is_grafana(body, alerts):
+def _is_grafana(body: Mapping[str, Any], alerts: Iterable[Any]) -> bool:
     return "orgId" in body or any(
         isinstance(alert, dict) and ("silenceURL" in alert or "valueString" in alert)
         for alert in alerts
     )
 
 
-def _status_of(alert):
+def _status_of(alert: Any) -> dict[str, Any]:
     status = alert.get("status") if isinstance(alert, dict) else None
     return status if isinstance(status, dict) else {}

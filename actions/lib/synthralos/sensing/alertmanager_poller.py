@@ -10,12 +10,19 @@ Alertmanager that has just started lists nothing until Prometheus sends its aler
 
 import hashlib
 import json
+from typing import TYPE_CHECKING, Any, Optional, TypedDict, cast
 
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.sensing import alert_payloads, alertmanager_api, payload_limits
+from synthralos.sensing.alert_payloads import AlertPayload
 from synthralos.sensing.poller import Poller
 from synthralos.sensing.sensor_state import SensorState
+
+if TYPE_CHECKING:
+    from synthralos.config.connection import Connection
+    from synthralos.sensing.config import Alertmanager
+    from synthralos.sensing.sensor_environment import SensorEnvironment
 
 TRIGGER = "metrics_alert"
 # Maximum number of firing alerts; further ones wait until some of them are resolved.
@@ -28,12 +35,37 @@ MAX_STORED_ALERT_BYTES = 2048
 SAVED_EVERY = 100
 
 
-class AlertmanagerPoller(Poller):
+class _Dispatched(TypedDict):
+    starts: str
+    status: str
+    at: float
+
+
+class _Entry(_Dispatched, total=False):
+    """What is stored of a dispatched alert.
+
+    `at` is when it was dispatched. While it fires, there is a `payload`, of what is needed for the
+    trigger of its resolution; `gone` is since when it is not listed any more.
+    """
+
+    payload: dict[str, Any]
+    gone: float
+
+
+# By fingerprint.
+_Entries = dict[str, _Entry]
+# By fingerprint: (payload, whether it is suppressed).
+_ListedAlerts = dict[str, tuple[AlertPayload, bool]]
+# Members of a cluster, with the clocks of their servers.
+_Clocks = list[tuple["Connection", float]]
+
+
+class AlertmanagerPoller(Poller["Alertmanager"]):
     """Dispatches synthralos.metrics_alert for firing and resolved alerts."""
 
     entry = "alertmanager"
 
-    def __init__(self, env):
+    def __init__(self, env: "SensorEnvironment") -> None:
         super().__init__(env)
         self._state = SensorState(
             env.datastore, env.sensor + ".alerts", env.now, env.log
@@ -43,17 +75,17 @@ class AlertmanagerPoller(Poller):
             self._query_digest = _digest([self.config.filter, self.config.receiver])
             self._path = alertmanager_api.alerts_path(self.config.filter, self.config.receiver)
 
-    def poll_once(self):
+    def poll_once(self, config: "Alertmanager") -> None:
         entries = self._load_entries()
         self._firing = sum(entry["status"] == alert_payloads.FIRING for entry in entries.values())
         # Alerts that were dispatched under other filters may still fire although they are unlisted.
         is_same_query = self._state.content.get("asked", self._query_digest) == self._query_digest
-        error, listed_alerts, complete, clocks = self._fetch_alerts()
+        error, listed_alerts, complete, clocks = self._fetch_alerts(config)
         try:
             for payload, is_suppressed in listed_alerts.values():
                 self._handle_listed(entries, payload, is_suppressed)
             if complete:
-                self._handle_unlisted(entries, listed_alerts, clocks, is_same_query)
+                self._handle_unlisted(config, entries, listed_alerts, clocks, is_same_query)
                 if self._state.content.get("asked") != self._query_digest:
                     self._state.content["asked"] = self._query_digest
                     self._state.changed()
@@ -63,24 +95,28 @@ class AlertmanagerPoller(Poller):
         if error is not None:
             raise error
 
-    def _load_entries(self):
-        """Return the stored alerts, {fingerprint: entry}."""
+    def _load_entries(self) -> _Entries:
+        """Return the stored alerts."""
         self._state.load()
         entries = self._state.content.get("alerts")
         if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
             entries = self._state.content["alerts"] = {}
-        return entries
+        return cast(_Entries, entries)
 
-    def _fetch_alerts(self):
+    def _fetch_alerts(
+        self, config: "Alertmanager"
+    ) -> tuple[Optional[Exception], _ListedAlerts, bool, _Clocks]:
         """List the alerts of all members.
 
-        :returns: (last error of a member or None, {fingerprint: (payload, is_suppressed)}, whether
-            all lists are complete, [(connection, clock of its server)]).
+        :returns: (last error of a member or None, the alerts, whether all lists are complete, the
+            members that answered).
         :raises CallError, InvalidInput: no member answered.
         """
-        last_error, listed_alerts, complete, clocks = None, {}, True, []
-        skipped = 0
-        for connection in self.config.connections:
+        last_error: Optional[Exception] = None
+        listed_alerts: _ListedAlerts = {}
+        clocks: _Clocks = []
+        complete, skipped = True, 0
+        for connection in config.connections:
             try:
                 alerts, clock = alertmanager_api.list_alerts(
                     self.get, connection, self._path, self.env.now()
@@ -95,19 +131,15 @@ class AlertmanagerPoller(Poller):
                 except InvalidInput:
                     complete, skipped = False, skipped + 1
                     continue
-                _merge_listed(listed_alerts, payload, self._is_suppressed(alert))
+                _merge_listed(listed_alerts, payload, _is_suppressed(config, alert))
         if last_error is not None and not clocks:
             raise last_error
         self.report_skipped(skipped, "alerts")
         return last_error, listed_alerts, complete, clocks
 
-    def _is_suppressed(self, alert):
-        return (
-            (alert_payloads.is_silenced(alert) and not self.config.silenced) or
-            (alert_payloads.is_inhibited(alert) and not self.config.inhibited)
-        )
-
-    def _handle_listed(self, entries, payload, is_suppressed):
+    def _handle_listed(
+        self, entries: _Entries, payload: AlertPayload, is_suppressed: bool
+    ) -> None:
         """Process an alert that is listed."""
         fingerprint, starts = payload["fingerprint"], payload["starts_at"]
         entry = entries.get(fingerprint)
@@ -118,7 +150,7 @@ class AlertmanagerPoller(Poller):
             if is_firing or not (is_dispatched or is_suppressed):
                 self._dispatch(entries, payload)
             return
-        if is_firing:
+        if entry is not None and is_firing:
             if entry.pop("gone", None) is not None:
                 self._state.changed()
             # Members of a cluster learn of an alert one after the other: an earlier start belongs
@@ -131,7 +163,14 @@ class AlertmanagerPoller(Poller):
         if self._has_room():
             self._dispatch(entries, payload)
 
-    def _handle_unlisted(self, entries, listed_alerts, clocks, is_same_query):
+    def _handle_unlisted(
+        self,
+        config: "Alertmanager",
+        entries: _Entries,
+        listed_alerts: _ListedAlerts,
+        clocks: _Clocks,
+        is_same_query: bool,
+    ) -> None:
         """Process the alerts that were dispatched as firing and are no longer listed."""
         gone = [
             (fingerprint, entry)
@@ -146,25 +185,30 @@ class AlertmanagerPoller(Poller):
             self._state.changed()
             return
         now = self.env.now()
-        settled = all(self._is_warmed_up(connection, clock) for connection, clock in clocks)
+        settled = all(
+            self._is_warmed_up(connection, clock, config.settle_seconds)
+            for connection, clock in clocks
+        )
         for fingerprint, entry in gone:
             if "gone" not in entry:
                 entry["gone"] = now
                 self._state.changed()
-            if settled or now - entry["gone"] >= self.config.settle_seconds:
+            if settled or now - entry["gone"] >= config.settle_seconds:
                 self._dispatch(entries, self._ended(fingerprint, entry))
 
-    def _is_warmed_up(self, connection, clock):
+    def _is_warmed_up(
+        self, connection: "Connection", clock: float, settle_seconds: float
+    ) -> bool:
         """Whether an Alertmanager has been running for long enough to know all alerts.
 
         False if it does not report when it was started.
         """
         seconds = alertmanager_api.seconds_until_settled(
-            self.get, connection, clock, self.config.settle_seconds
+            self.get, connection, clock, settle_seconds
         )
         return seconds == 0
 
-    def _ended(self, fingerprint, entry):
+    def _ended(self, fingerprint: str, entry: _Entry) -> AlertPayload:
         """Build the payload of the resolution of a stored alert, from what is stored of it."""
         remembered = dict(
             {
@@ -174,26 +218,25 @@ class AlertmanagerPoller(Poller):
             },
             **entry["payload"]
         )
-        return alert_payloads.resolved(remembered, self.env.now())
+        return alert_payloads.resolved(cast(AlertPayload, remembered), self.env.now())
 
-    def _dispatch(self, entries, payload):
+    def _dispatch(self, entries: _Entries, payload: AlertPayload) -> None:
         self.env.dispatch(TRIGGER, payload)
-        entry = {
+        entry: _Entry = {
             "starts": payload["starts_at"], "status": payload["status"], "at": self.env.now()
         }
         if payload["status"] == alert_payloads.FIRING:
             entry["payload"] = _stored_alert(payload)
-        before = entries.get(payload["fingerprint"], {}).get("status")
-        self._firing += (entry["status"] == alert_payloads.FIRING) - (
-            before == alert_payloads.FIRING
-        )
+        before = entries.get(payload["fingerprint"])
+        was_firing = before is not None and before["status"] == alert_payloads.FIRING
+        self._firing += (entry["status"] == alert_payloads.FIRING) - was_firing
         entries[payload["fingerprint"]] = entry
         self._state.changed()
         self._dispatched += 1
         if self._dispatched % SAVED_EVERY == 0:
             self._state.save()
 
-    def _has_room(self):
+    def _has_room(self) -> bool:
         if self._firing >= MAX_FIRING and not self._is_full:
             self.env.log.warning(
                 "%s: %d alerts fire; further ones are dispatched when some of them are resolved",
@@ -202,7 +245,7 @@ class AlertmanagerPoller(Poller):
         self._is_full = self._firing >= MAX_FIRING
         return not self._is_full
 
-    def _forget(self, entries):
+    def _forget(self, entries: _Entries) -> None:
         """Drop alerts that were resolved long ago."""
         ended = sorted(
             (entry["at"], fingerprint)
@@ -216,7 +259,14 @@ class AlertmanagerPoller(Poller):
                 self._state.changed()
 
 
-def _merge_listed(listed_alerts, payload, is_suppressed):
+def _is_suppressed(config: "Alertmanager", alert: Any) -> bool:
+    return (
+        (alert_payloads.is_silenced(alert) and not config.silenced) or
+        (alert_payloads.is_inhibited(alert) and not config.inhibited)
+    )
+
+
+def _merge_listed(listed_alerts: _ListedAlerts, payload: AlertPayload, is_suppressed: bool) -> None:
     """Add a listed alert.
 
     If several members list it, firing wins over resolved, and the earliest start counts.
@@ -234,7 +284,7 @@ def _merge_listed(listed_alerts, payload, is_suppressed):
     listed_alerts[fingerprint] = (payload, is_suppressed)
 
 
-def _is_entry(entry):
+def _is_entry(entry: Any) -> bool:
     return (
         isinstance(entry, dict) and
         isinstance(entry.get("starts"), str) and
@@ -243,9 +293,9 @@ def _is_entry(entry):
     )
 
 
-def _stored_alert(payload):
+def _stored_alert(payload: AlertPayload) -> dict[str, Any]:
     """Return the part of an alert that is stored for the trigger of its resolution."""
-    stored_alert = {
+    stored_alert: dict[str, Any] = {
         "source": payload["source"],
         "alertname": payload["alertname"],
         "labels": payload["labels"],
@@ -262,5 +312,5 @@ def _stored_alert(payload):
     return stored_alert
 
 
-def _digest(value):
+def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -5,19 +5,22 @@ other work in the same thread, which the signal would interrupt instead.
 """
 
 import threading
+from typing import Callable, Optional, TypeVar
 
 from synthralos.calls.http import CallError
 from synthralos.core import failures
+
+T = TypeVar("T")
 
 
 class TimedCall:
     """Runs one call at a time in a thread of its own, and stops waiting for it after a time limit.
     """
 
-    def __init__(self):
-        self._running = None
+    def __init__(self) -> None:
+        self._running: Optional[threading.Thread] = None
 
-    def call(self, seconds, work):
+    def call(self, seconds: float, work: Callable[[], T]) -> T:
         """Return or raise what `work()` does.
 
         :raises CallError: (timeout) it has not ended within `seconds`, or the previous call is
@@ -27,13 +30,14 @@ class TimedCall:
             raise CallError(
                 failures.make_failure("timeout", "the previous response is still being received")
             )
-        result = {}
+        results: list[T] = []
+        errors: list[BaseException] = []
 
-        def run():
+        def run() -> None:
             try:
-                result["value"] = work()
+                results.append(work())
             except BaseException as error:
-                result["error"] = error
+                errors.append(error)
 
         thread = threading.Thread(target=run, name="synthralos-sensor-call", daemon=True)
         self._running = thread
@@ -42,6 +46,6 @@ class TimedCall:
         if thread.is_alive():
             raise CallError(failures.make_failure("timeout", "no response within %.1f s" % seconds))
         self._running = None
-        if "error" in result:
-            raise result["error"]
-        return result["value"]
+        if errors:
+            raise errors[0]
+        return results[0]

@@ -1,11 +1,12 @@
 """The entry `sensors` of the pack's configuration: defaults and validation."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from synthralos.config.connection import Connection, connection
-from synthralos.config.platforms import DEFAULT_API
+from synthralos.config.platforms import DEFAULT_API, Platform
 from synthralos.config.reader import default_if_none, read_int, read_seconds, require_object
 from synthralos.core.errors import InvalidInput
 
@@ -72,8 +73,8 @@ class AgentEvents:
     reconnect: float
     heartbeat: float
     max_tries: int
-    failure_events: tuple
-    loop_events: tuple
+    failure_events: tuple[str, ...]
+    loop_events: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,16 @@ class SensorsConfig:
     agent_events: Optional[AgentEvents] = None
 
     @classmethod
-    def from_config(cls, entry, platforms=(), connect=5.0):
+    def from_config(
+        cls, raw_entry: object, platforms: Sequence[Platform] = (), connect: float = 5.0
+    ) -> "SensorsConfig":
         """Read the mapping under `sensors`.
 
         :param platforms: the platforms of the settings; a `path` is relative to their addresses.
         :param connect: connect timeout in seconds.
         :raises InvalidInput: a value is not valid; the error names its path.
         """
-        entry = require_object("sensors", entry)
+        entry = require_object("sensors", raw_entry)
         return cls(
             alertmanager=alertmanager(entry.get("alertmanager"), connect),
             agent_errors=agent_errors(entry.get("agent_errors"), platforms, connect),
@@ -100,9 +103,9 @@ class SensorsConfig:
         )
 
 
-def alertmanager(entry, connect=5.0):
+def alertmanager(raw_entry: object, connect: float = 5.0) -> Optional[Alertmanager]:
     path = "sensors.alertmanager"
-    entry = require_object(path, entry)
+    entry = require_object(path, raw_entry)
     urls = _list(path + ".urls", entry.get("urls"))
     if entry.get("url"):
         urls = [entry["url"]] + [url for url in urls if url != entry["url"]]
@@ -124,9 +127,11 @@ def alertmanager(entry, connect=5.0):
     )
 
 
-def agent_errors(entry, platforms=(), connect=5.0):
+def agent_errors(
+    raw_entry: object, platforms: Sequence[Platform] = (), connect: float = 5.0
+) -> Optional[AgentErrors]:
     path = "sensors.agent_errors"
-    entry = require_object(path, entry)
+    entry = require_object(path, raw_entry)
     endpoints = _endpoints(entry, path, platforms, connect)
     if not endpoints:
         return None
@@ -137,9 +142,11 @@ def agent_errors(entry, platforms=(), connect=5.0):
     )
 
 
-def agent_events(entry, platforms=(), connect=5.0):
+def agent_events(
+    raw_entry: object, platforms: Sequence[Platform] = (), connect: float = 5.0
+) -> Optional[AgentEvents]:
     path = "sensors.agent_events"
-    entry = require_object(path, entry)
+    entry = require_object(path, raw_entry)
     endpoints = _endpoints(entry, path, platforms, connect)
     if not endpoints:
         return None
@@ -153,7 +160,9 @@ def agent_events(entry, platforms=(), connect=5.0):
     )
 
 
-def _endpoints(entry, config_path, platforms, connect):
+def _endpoints(
+    entry: Mapping[str, Any], config_path: str, platforms: Sequence[Platform], connect: float
+) -> list[Endpoint]:
     """Return the endpoint at `url` with its own credentials, or at `path` on each platform with the
     API of SynthralOS.
     """
@@ -183,16 +192,18 @@ def _endpoints(entry, config_path, platforms, connect):
     ]
 
 
-def _connection(entry, path, url, connect):
+def _connection(
+    entry: Mapping[str, Any], path: str, url: Any, connect: float
+) -> Connection:
     return connection(dict(entry, url=url), path, "token", TIMEOUT, connect, address="url")
 
 
-def _poll_interval(entry, path):
+def _poll_interval(entry: Mapping[str, Any], path: str) -> int:
     # StackStorm does not accept shorter intervals.
     return read_int(entry, "poll_interval", POLL_SECONDS, MIN_POLL_SECONDS, 3600, path + ".")
 
 
-def _boolean(entry, path, name):
+def _boolean(entry: Mapping[str, Any], path: str, name: str) -> bool:
     value = default_if_none(entry.get(name), False)
     if not isinstance(value, bool):
         raise InvalidInput(
@@ -201,11 +212,13 @@ def _boolean(entry, path, name):
     return value
 
 
-def _names(entry, path, name, default):
+def _names(
+    entry: Mapping[str, Any], path: str, name: str, default: tuple[str, ...]
+) -> tuple[str, ...]:
     return tuple(_list("%s.%s" % (path, name), entry.get(name)) or default)
 
 
-def _list(path, value):
+def _list(path: str, value: Any) -> list[str]:
     value = default_if_none(value, [])
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise InvalidInput(path, value, "must be a list of texts", "See config.schema.yaml")

@@ -4,12 +4,17 @@ The trigger `synthralos.sensor_disconnected` is dispatched once for each: withou
 cannot reach its source would look like a world without failures.
 """
 
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
 from synthralos.core import timestamps
-from synthralos.sensing.sensor_state import SensorNote
+from synthralos.sensing.sensor_state import SensorDatastore, SensorLog, SensorNote
 from synthralos.sensing.sensor_status import SensorStatus
 from synthralos.storage.datastore import DatastoreUnavailable
 
 TRIGGER = "sensor_disconnected"
+# (trigger, payload). It may raise DispatchError.
+Dispatch = Callable[[str, Mapping[str, Any]], None]
 
 
 class DispatchError(Exception):
@@ -20,21 +25,31 @@ class ConnectivityMonitor:
     """Counts failed attempts in a row and dispatches the trigger.
 
     :param sensor: class name of the sensor.
-    :param dispatch: a callable (trigger, payload); it may raise DispatchError.
     :param threshold: failed attempts in a row after which the sensor counts as disconnected.
     :ivar tries: failed attempts in a row.
     :ivar status: the SensorStatus, which metrics read.
     """
 
-    def __init__(self, sensor, dispatch, datastore, now, log, threshold):
+    def __init__(
+        self,
+        sensor: str,
+        dispatch: Dispatch,
+        datastore: SensorDatastore,
+        now: Callable[[], float],
+        log: SensorLog,
+        threshold: int,
+    ) -> None:
         self._sensor, self._dispatch, self._now, self._log = sensor, dispatch, now, log
         self._threshold, self._note = threshold, SensorNote(datastore, sensor + ".blind")
         self.status = SensorStatus(datastore, sensor, now)
         self._is_announced, self._is_restored = False, False
-        self._since, self._reason = None, None
+        self._since: Optional[float] = None
+        self._reason: Optional[str] = None
         self.tries = 0
 
-    def failed(self, reason, message, next_try, at_once=False):
+    def failed(
+        self, reason: str, message: str, next_try: float, at_once: bool = False
+    ) -> None:
         """Record a failed attempt.
 
         :param reason: a name, such as network.
@@ -51,19 +66,19 @@ class ConnectivityMonitor:
             self._log.warning("%s: %s", self._sensor, message)
         self._reason = reason
         if not self._is_announced and (at_once or self.tries >= self._threshold):
-            self._announce(message, next_try)
+            self._announce(self._since, message, next_try)
         self.status.report(not self._is_announced, failed=True)
 
-    def _announce(self, message, next_try):
+    def _announce(self, since: float, message: str, next_try: float) -> None:
         self._log.error(
             "%s is disconnected since %s, after %d attempts: %s",
-            self._sensor, timestamps.to_iso(self._since, milliseconds=True), self.tries, message,
+            self._sensor, timestamps.to_iso(since, milliseconds=True), self.tries, message,
         )
         if self._dispatch_state(False, next_try):
             self._is_announced = True
-            self._persist({"since": self._since, "reason": self._reason})
+            self._persist({"since": since, "reason": self._reason})
 
-    def succeeded(self):
+    def succeeded(self) -> None:
         """Record a successful attempt."""
         self._restore()
         if self._is_announced:
@@ -74,7 +89,7 @@ class ConnectivityMonitor:
         self._is_announced, self._since, self._reason, self.tries = False, None, None, 0
         self.status.report(True)
 
-    def _dispatch_state(self, seeing, next_try):
+    def _dispatch_state(self, seeing: bool, next_try: float) -> bool:
         payload = {
             "sensor": self._sensor,
             "since": timestamps.to_iso(
@@ -92,7 +107,7 @@ class ConnectivityMonitor:
             return False
         return True
 
-    def _restore(self):
+    def _restore(self) -> None:
         """Load, once, whether an earlier process has reported a disconnection."""
         if self._is_restored:
             return
@@ -107,7 +122,7 @@ class ConnectivityMonitor:
             self._since = since if isinstance(since, (int, float)) else self._now()
             self._reason = reason if isinstance(reason, str) else None
 
-    def _persist(self, facts):
+    def _persist(self, facts: Optional[Mapping[str, Any]]) -> None:
         try:
             if facts is None:
                 self._note.delete()

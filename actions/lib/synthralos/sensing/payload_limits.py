@@ -4,6 +4,8 @@ StackStorm silently drops a trigger whose payload does not match its schema.
 """
 
 import json
+from collections.abc import Iterable
+from typing import Any, Optional
 
 from synthralos.core import bounded_json
 from synthralos.core.json_safe import to_json_safe
@@ -17,12 +19,12 @@ _MAX_DEPTH = 6
 _CUT = "..."
 
 
-def cut(text, max_chars):
+def cut(text: str, max_chars: int) -> str:
     """Truncate `text` to at most `max_chars` characters."""
     return text if len(text) <= max_chars else text[: max_chars - len(_CUT)] + _CUT
 
 
-def to_text(value, max_chars=MAX_TEXT_CHARS):
+def to_text(value: Any, max_chars: int = MAX_TEXT_CHARS) -> str:
     """Return text unchanged, null as an empty text, and anything else as JSON; truncated."""
     if value is None:
         return ""
@@ -31,7 +33,7 @@ def to_text(value, max_chars=MAX_TEXT_CHARS):
     return cut(value, max_chars)
 
 
-def first_text(values, max_chars=MAX_ID_CHARS):
+def first_text(values: Iterable[Any], max_chars: int = MAX_ID_CHARS) -> Optional[str]:
     """Return the first of `values` that is a non-blank text or a number, as text; else None."""
     for value in values:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -41,7 +43,12 @@ def first_text(values, max_chars=MAX_ID_CHARS):
     return None
 
 
-def text_map(value, max_name_chars=128, max_chars=MAX_TEXT_CHARS, max_entries=MAX_ENTRIES):
+def text_map(
+    value: Any,
+    max_name_chars: int = 128,
+    max_chars: int = MAX_TEXT_CHARS,
+    max_entries: int = MAX_ENTRIES,
+) -> dict[str, str]:
     """Return {text: text} of an object, and {} for anything else."""
     if not isinstance(value, dict):
         return {}
@@ -49,19 +56,20 @@ def text_map(value, max_name_chars=128, max_chars=MAX_TEXT_CHARS, max_entries=MA
     return {cut(str(name), max_name_chars): to_text(item, max_chars) for name, item in items}
 
 
-def limit_object(value, max_bytes=MAX_OBJECT_BYTES):
+def limit_object(value: Any, max_bytes: int = MAX_OBJECT_BYTES) -> dict[str, Any]:
     """Return `value` if it is a small enough object, else the part that fits; {} if not an object.
     """
     if not isinstance(value, dict):
         return {}
     if not bounded_json.exceeds_depth(value, 2 * _MAX_DEPTH) and len(_json(value)) <= max_bytes:
-        return to_json_safe(value)
-    trimmed = to_json_safe(_trimmed(value, 0))
+        safe: dict[str, Any] = to_json_safe(value)
+        return safe
+    trimmed: dict[str, Any] = to_json_safe(_trimmed(value, 0))
     text = _json(trimmed)
     return trimmed if len(text) <= max_bytes else {"cut": True, "beginning": text[: max_bytes // 2]}
 
 
-def _trimmed(value, depth):
+def _trimmed(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return cut(value, 1000)
     if isinstance(value, (dict, list, tuple)) and depth >= _MAX_DEPTH:
@@ -74,7 +82,7 @@ def _trimmed(value, depth):
     return value
 
 
-def _json(value):
+def _json(value: Any) -> str:
     """Encode a parsed JSON value; what json rejects, such as a huge number, as its type name."""
     try:
         return json.dumps(value)

@@ -1,6 +1,7 @@
 """Delay before the next connection attempt."""
 
 import random
+from typing import Callable, Optional
 
 MAX_DELAY_SECONDS = 60.0
 _SPREAD = 0.25
@@ -12,14 +13,16 @@ class ReconnectDelay:
     The jitter keeps all clients from reconnecting at the same moment.
 
     :param tries: failed attempts in a row after which every delay is MAX_DELAY_SECONDS.
-    :param draw: a callable that returns a random number, 0 to 1.
+    :param draw: returns a random number, 0 to 1.
     :ivar base: seconds; a server's `retry:` replaces it.
     """
 
-    def __init__(self, base, tries, draw=random.random):
+    def __init__(
+        self, base: float, tries: int, draw: Callable[[], float] = random.random
+    ) -> None:
         self.base, self._tries, self._draw = base, tries, draw
 
-    def delay(self, failed, hint=None):
+    def delay(self, failed: int, hint: Optional[float] = None) -> float:
         """Return the seconds to wait after `failed` attempts in a row.
 
         :param hint: seconds that the server asked for, or None; honored up to ten minutes.

@@ -4,7 +4,9 @@ Each sensor writes a note of its own, whenever the status changes and at regular
 sensor cannot report that it is dead. `metrics.query` reads the notes.
 """
 
-from synthralos.sensing.sensor_state import SensorNote
+from typing import Any, Callable, Optional
+
+from synthralos.sensing.sensor_state import SensorDatastore, SensorNote
 from synthralos.storage.datastore import DatastoreUnavailable
 
 RENEWED_SECONDS = 300.0
@@ -21,16 +23,20 @@ class SensorStatus:
         sensor's poll interval.
     """
 
-    def __init__(self, datastore, sensor, now):
+    def __init__(
+        self, datastore: SensorDatastore, sensor: str, now: Callable[[], float]
+    ) -> None:
         self._note, self._now, self.every = (
             SensorNote(datastore, sensor + STATUS_SUFFIX),
             now,
             RENEWED_SECONDS,
         )
-        self._sees, self._retries, self._before = None, 0, None
-        self._written, self._written_at = None, 0.0
+        self._sees: Optional[bool] = None
+        self._before: Optional[int] = None
+        self._written: Optional[bool] = None
+        self._retries, self._written_at = 0, 0.0
 
-    def report(self, sees, failed=False):
+    def report(self, sees: bool, failed: bool = False) -> None:
         """Record an attempt. It never raises.
 
         :param sees: whether the sensor counts as connected.
@@ -53,12 +59,12 @@ class SensorStatus:
             return
         self._written, self._written_at = sees, now
 
-    def heartbeat(self):
+    def heartbeat(self) -> None:
         """Renew the note; nothing has changed."""
         if self._sees is not None:
             self.report(self._sees)
 
 
-def count_or_zero(value):
+def count_or_zero(value: Any) -> int:
     """Return `value` if it is a positive integer, else 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

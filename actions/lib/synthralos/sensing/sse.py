@@ -6,6 +6,7 @@ are skipped, and an id of more than MAX_ID_BYTES is ignored, like an id with a N
 
 import re
 from dataclasses import dataclass
+from typing import Optional
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_EVENT_BYTES = 2 * 1024 * 1024
@@ -41,15 +42,18 @@ class Parser:
     :ivar oversized: number of lines and events that were too long.
     """
 
-    def __init__(self, last_event_id=""):
-        self.last_event_id, self.retry, self.oversized = last_event_id, None, 0
+    def __init__(self, last_event_id: str = "") -> None:
+        self.last_event_id, self.oversized = last_event_id, 0
+        self.retry: Optional[int] = None
         self.charset, self.unknown_lines = "utf-8", 0
         self._id = last_event_id
         self._line, self._line_is_too_long, self._ended_by_cr = bytearray(), False, False
         self._begun = False
-        self._forget()
+        self._data: list[bytes] = []
+        self._size, self._type = 0, b""
+        self._has_id = self._is_passed_over = False
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[Event]:
         """Return the events that these bytes complete; they may be split anywhere."""
         events = []
         at = 0
@@ -70,7 +74,7 @@ class Parser:
                 events.append(event)
         return events
 
-    def _gather(self, part):
+    def _gather(self, part: bytes) -> None:
         if self._line_is_too_long:
             return
         self._line += part
@@ -78,7 +82,7 @@ class Parser:
         if len(self._line) > MAX_LINE_BYTES + (0 if self._begun else len(_BOM)):
             self._line, self._line_is_too_long = bytearray(), True
 
-    def _line_is_complete(self):
+    def _line_is_complete(self) -> Optional[Event]:
         line, too_long = bytes(self._line), self._line_is_too_long
         self._line, self._line_is_too_long = bytearray(), False
         if not self._begun:
@@ -94,7 +98,7 @@ class Parser:
         self._take(*_field_of(line))
         return None
 
-    def _take(self, field, value):
+    def _take(self, field: bytes, value: bytes) -> None:
         if field == b"data":
             self._size += len(value) + 1
             if self._size > MAX_EVENT_BYTES:
@@ -111,18 +115,19 @@ class Parser:
         elif field not in (b"", b"retry"):
             self.unknown_lines += 1
 
-    def _text(self, value):
+    def _text(self, value: bytes) -> str:
         try:
             return value.decode("utf-8")
         except UnicodeError:
             return value.decode(self.charset, "replace")
 
-    def _pass_over(self):
+    def _pass_over(self) -> None:
         if not self._is_passed_over:
             self.oversized += 1
-        self._is_passed_over, self._data = True, []
+        self._is_passed_over = True
+        self._data = []
 
-    def _dispatched(self):
+    def _dispatched(self) -> Optional[Event]:
         self.last_event_id = self._id
         data, kind, has_id, passed_over = (
             self._data, self._type, self._has_id, self._is_passed_over
@@ -137,12 +142,12 @@ class Parser:
             has_id=has_id,
         )
 
-    def _forget(self):
+    def _forget(self) -> None:
         self._data, self._size, self._type = [], 0, b""
         self._has_id = self._is_passed_over = False
 
 
-def _field_of(line):
+def _field_of(line: bytes) -> tuple[bytes, bytes]:
     field, colon, value = line.partition(b":")
     if colon and not field:
         return b"", b""
