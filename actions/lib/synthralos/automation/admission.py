@@ -7,7 +7,9 @@ automation says decides whether any of this happens: observe records what would 
 """
 
 import contextlib
+from collections.abc import Container, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from synthralos.automation import (
     approvals,
@@ -16,7 +18,7 @@ from synthralos.automation import (
     observation,
     recovery_with_approval,
 )
-from synthralos.automation.decision import Decision, History, ObservedHistory, is_later
+from synthralos.automation.decision import History, ObservedHistory, is_later
 from synthralos.automation.outcomes import (
     DUPLICATE,
     NOTHING_OPEN,
@@ -36,6 +38,12 @@ from synthralos.storage.datastore import PREFIX, DatastoreUnavailable, require_a
 from synthralos.storage.retention_store import case_seconds
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
 
+if TYPE_CHECKING:
+    from synthralos.automation.config import AutomationConfig
+    from synthralos.automation.incident import Incident
+    from synthralos.runtime.environment import Environment
+    from synthralos.storage.stackstorm_api import Row
+
 MAX_SUMMARY_CHARS = 300
 # Workflows that ask whether what they were started for may be done.
 ASKING_REFS = tuple(
@@ -44,15 +52,42 @@ ASKING_REFS = tuple(
 )
 
 
-def admit(env, config, incident):
+class _Result(TypedDict):
+    outcome: str
+    mode: str
+    subject: str
+    workflow: Optional[str]
+    run: Optional[str]
+    ticket: Optional[str]
+
+
+class Admission(_Result, total=False):
+    """What became of an incident.
+
+    `outcome` is one of outcomes, and `mode` the mode of automation that was in force. `would` is
+    there for OBSERVED only; see observation.observe.
+    """
+
+    would: dict[str, Any]
+
+
+class Resolution(TypedDict):
+    """What became of an incident that has ended: RESOLVED, or NOTHING_OPEN.
+
+    `run` is the one that was started for it; `ticket` is the one that was closed.
+    """
+
+    outcome: str
+    run: Optional[str]
+    ticket: Optional[str]
+
+
+def admit(env: "Environment", config: "AutomationConfig", incident: "Incident") -> Admission:
     """Start a run for the incident, open a ticket for it, or recognize it as a duplicate.
 
     In the mode observe none of this happens: the outcome is OBSERVED, and `would` says what it
-    would have been; see observation.observe.
+    would have been.
 
-    :param config: an AutomationConfig.
-    :returns: {outcome, mode, subject, workflow, run, ticket, would}; run and ticket may be null,
-        `would` is there for OBSERVED only.
     :raises DatastoreUnavailable: the datastore is unavailable. Without it every alert of a storm
         would start a run. Nothing is lost if the incident is reported again.
     :raises StackStormError: StackStorm's API is unavailable; likewise.
@@ -64,34 +99,32 @@ def admit(env, config, incident):
         ).mode
         _require_store(env)
         if not is_acquired:
-            return _carry_out(env, incident, mode, Decision(DUPLICATE))
+            return _carry_out(env, incident, mode, DUPLICATE)
         since = env.now() - max(config.recurrence_window, decision.HOUR)
         events = incidents.recent_events(env.store, incident.id, since)
         _require_store(env)
         history = (ObservedHistory if mode == OBSERVE else History)(env, incident, events)
         decided = decision.decide(env, config, incident, history)
-        if decided.joins:
+        if decided.joins and decided.run is not None:
             _join(env, incident, decided.run)
         if decided.outcome == DUPLICATE:
             # Two sources may write the beginning of one incident in two ways.
             incident = replace(incident, since=history.events[0]["since"])
         if decided.outcome is not None:
-            return _carry_out(env, incident, mode, decided)
+            return _carry_out(env, incident, mode, decided.outcome, decided.run)
         # Other incidents of the same subject may be reported at the same moment.
         with locks.try_lock(
             env.store, "subject-" + encode_key_part(incident.subject), env.now
         ) as is_subject_locked:
             _require_store(env)
             if not is_subject_locked and incident.is_state:
-                return _carry_out(env, incident, mode, Decision(RUNNING))
+                return _carry_out(env, incident, mode, RUNNING)
             decided = decision.decide_by_subject(config, incident, history)
             _require_store(env)
-            if decided.outcome is None:
-                decided = Decision(STARTED)
-            return _carry_out(env, incident, mode, decided)
+            return _carry_out(env, incident, mode, decided.outcome or STARTED, decided.run)
 
 
-def _join(env, incident, run):
+def _join(env: "Environment", incident: "Incident", run: str) -> None:
     """Record that a run which is still at work for the last time that the incident occurred is
     responsible for this time, too: what it asks matters again, and its ticket stays open.
     """
@@ -100,22 +133,29 @@ def _join(env, incident, run):
     incidents.record_event(env.store, env.now(), incident.id, event)
 
 
-def _carry_out(env, incident, mode, decided):
-    """Do what was decided, as far as the mode allows it; return the result of the admission."""
+def _carry_out(
+    env: "Environment", incident: "Incident", mode: str, outcome: str, run: Optional[str] = None
+) -> Admission:
+    """Do what was decided, as far as the mode allows it; return the result of the admission.
+
+    :param run: the run that the decision concerns.
+    """
     if mode == OBSERVE:
-        would = observation.observe(env, incident, decided.outcome)
-        is_under_way = decided.outcome == RUNNING and decided.run is not None
-        if decided.outcome != DUPLICATE and not is_under_way:
-            return dict(_result(incident, OBSERVED, mode), would=would)
-    if decided.outcome in (DUPLICATE, RUNNING):
-        return _result(incident, decided.outcome, mode, run=decided.run)
-    if decided.outcome == STARTED:
+        would = observation.observe(env, incident, outcome)
+        is_under_way = outcome == RUNNING and run is not None
+        if outcome != DUPLICATE and not is_under_way:
+            result = _result(incident, OBSERVED, mode)
+            result["would"] = would
+            return result
+    if outcome in (DUPLICATE, RUNNING):
+        return _result(incident, outcome, mode, run=run)
+    if outcome == STARTED:
         return _start(env, incident, mode)
-    ticket = hold_for_person(env, incident, decided.outcome)
-    return _result(incident, decided.outcome, mode, ticket=ticket)
+    ticket = hold_for_person(env, incident, outcome)
+    return _result(incident, outcome, mode, ticket=ticket)
 
 
-def hold_for_person(env, incident, outcome):
+def hold_for_person(env: "Environment", incident: "Incident", outcome: str) -> str:
     """Open or update the ticket of an incident that starts no run, and record that.
 
     :returns: the ticket's id.
@@ -128,12 +168,13 @@ def hold_for_person(env, incident, outcome):
     return ticket
 
 
-def resolve_incident(env, incident_id, since, actor):
+def resolve_incident(
+    env: "Environment", incident_id: str, since: str, actor: str
+) -> Resolution:
     """Resolve the ticket of an incident that has ended.
 
     :param since: when the ended incident began; an incident that began later is left open.
     :param actor: the name of the person or source that reports the end.
-    :returns: {outcome, run, ticket}.
     """
     with locks.try_lock(env.store, "incident-" + encode_key_part(incident_id), env.now):
         events = _open_events(incidents.recent_events(env.store, incident_id))
@@ -152,7 +193,7 @@ def resolve_incident(env, incident_id, since, actor):
     return {"outcome": RESOLVED, "run": run, "ticket": closed_ticket}
 
 
-def _open_events(events):
+def _open_events(events: list[incidents.Event]) -> list[incidents.Event]:
     """Return those of an incident's events, newest first, that came after it was last resolved."""
     for index, event in enumerate(events):
         if event["kind"] == incidents.RESOLVED:
@@ -160,7 +201,7 @@ def _open_events(events):
     return events
 
 
-def close_run_ticket(env, run, actor):
+def close_run_ticket(env: "Environment", run: str, actor: str) -> Optional[str]:
     """Resolve the ticket of a run whose problem is over.
 
     A run that has not ended yet is recorded; the reaper closes its ticket later.
@@ -186,7 +227,7 @@ def close_run_ticket(env, run, actor):
     return ticket if _resolve(env, ticket, actor, (run, output.get("run"))) else None
 
 
-def withdraw_question(env, run, execution):
+def withdraw_question(env: "Environment", run: str, execution: "Row") -> None:
     """End the question whether a run may begin, or go on, whose problem is over.
 
     What an agent asks within a recovery is not for that problem only, and stays.
@@ -198,7 +239,13 @@ def withdraw_question(env, run, execution):
         approvals.withdraw(env, run)
 
 
-def start(env, workflow, parameters, request, name):
+def start(
+    env: "Environment",
+    workflow: str,
+    parameters: Mapping[str, Any],
+    request: Mapping[str, Any],
+    name: str,
+) -> str:
     """Start a run and return its id.
 
     :param request: the text of the run, which is sealed into its case.
@@ -209,13 +256,15 @@ def start(env, workflow, parameters, request, name):
     case = sealing.seal(
         env.redactor.remove_secrets({"request": request}), env.store, key, seconds=seconds
     )
-    return env.api.start("synthralos." + workflow, dict(parameters, case=case))
+    run: str = env.api.start("synthralos." + workflow, dict(parameters, case=case))
+    return run
 
 
-def _start(env, incident, mode):
+def _start(env: "Environment", incident: "Incident", mode: str) -> Admission:
     workflow, parameters = incident.workflow, incident.parameters
     if mode == APPROVE:
         workflow, parameters = recovery_with_approval.run_of(incident)
+    assert workflow is not None, "an incident that fits no workflow is left to a person"
     try:
         run = start(env, workflow, parameters, incident.request, incident.id)
     except StackStormError as error:
@@ -230,7 +279,7 @@ def _start(env, incident, mode):
     return _result(incident, STARTED, mode, run=run)
 
 
-def _ticket(env, incident, outcome):
+def _ticket(env: "Environment", incident: "Incident", outcome: str) -> str:
     reason = REASONS.get(outcome, outcome)
     summary = env.redactor.redact_text(" ".join(("%s (%s)" % (incident.summary, reason)).split()))
     ticket_result = ticketing.open_failure_ticket(
@@ -249,7 +298,12 @@ def _ticket(env, incident, outcome):
     return ticket_result["ticket"]
 
 
-def _resolve(env, ticket, actor, runs):
+def _resolve(
+    env: "Environment",
+    ticket: Optional[str],
+    actor: str,
+    runs: Optional[Container[Optional[str]]],
+) -> bool:
     """Resolve a ticket; return whether it was resolved.
 
     :param runs: resolve it only if one of these runs was the last to add to it; None for in any
@@ -271,7 +325,9 @@ def _resolve(env, ticket, actor, runs):
         return False
 
 
-def _event(incident, kind, run=None, ticket=None):
+def _event(
+    incident: "Incident", kind: str, run: Optional[str] = None, ticket: Optional[str] = None
+) -> incidents.Event:
     return {
         "kind": kind,
         "since": incident.since,
@@ -282,7 +338,13 @@ def _event(incident, kind, run=None, ticket=None):
     }
 
 
-def _result(incident, outcome, mode, run=None, ticket=None):
+def _result(
+    incident: "Incident",
+    outcome: str,
+    mode: str,
+    run: Optional[str] = None,
+    ticket: Optional[str] = None,
+) -> Admission:
     return {
         "outcome": outcome,
         "mode": mode,
@@ -293,5 +355,5 @@ def _result(incident, outcome, mode, run=None, ticket=None):
     }
 
 
-def _require_store(env):
+def _require_store(env: "Environment") -> None:
     require_available(env.store, "%s: without it every alert of a storm would start a run")

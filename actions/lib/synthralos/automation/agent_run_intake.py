@@ -118,7 +118,7 @@ def _receive_run(env: Environment, config: AutomationConfig, platform_run: _Plat
     if details.is_superseded and not _was_acted_on(env, incident):
         reason = "a later run has begun on the same thread"
         return _nothing(NOT_A_FAILURE, reason, agent)
-    result: Result = admission.admit(env, config, incident)
+    result = admission.admit(env, config, incident)
     summary = observation.describe_result(result, agent.agent_id)
     outcome = (result.get("would") or result)["outcome"]
     return dict({"summary": summary, "reason": outcomes.REASONS.get(outcome)}, **result)

@@ -121,7 +121,7 @@ def _process(
     workflow: str,
     only_ends: bool,
     is_full: bool,
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Process one alert; return {outcome, run, ticket} and what explains it.
 
     :param in_force: as modes.modes_in_force returns it.
@@ -153,7 +153,7 @@ def _result(outcome: str, **explanation: str) -> dict[str, Any]:
     return dict({"outcome": outcome, "run": None, "ticket": None}, **explanation)
 
 
-def _admit(context: AlertContext, report: Report, workflow: str) -> dict[str, Any]:
+def _admit(context: AlertContext, report: Report, workflow: str) -> admission.Admission:
     """Admit a firing alert, as a repeat if other alerts report its incident already."""
     env, alert = context.env, report.alert
     incident = alert_incidents.incident_of(context, report, workflow)
@@ -169,15 +169,13 @@ def _admit(context: AlertContext, report: Report, workflow: str) -> dict[str, An
             is_continued = is_recent
         if is_continued and decision.is_later(since, firing.since):
             since = firing.since
-    result: dict[str, Any] = admission.admit(
-        env, context.automation, replace(incident, since=since)
-    )
+    result = admission.admit(env, context.automation, replace(incident, since=since))
     firing = FiringAlert(alert["fingerprint"], alert["starts_at"], since, env.now())
     incidents.record_firing(env.store, incident.id, firing)
     return result
 
 
-def _resolve(context: AlertContext, alert: AlertPayload) -> dict[str, Any]:
+def _resolve(context: AlertContext, alert: AlertPayload) -> Mapping[str, Any]:
     """Resolve what a resolved alert has opened, if it is evidence for that."""
     env, report = context.env, alert_reports.report_of(context, alert)
     evaluation_id = report.incident_id + EVALUATION_SUFFIX
@@ -206,11 +204,8 @@ def _resolve(context: AlertContext, alert: AlertPayload) -> dict[str, Any]:
 
 def _resolve_incident(
     env: Environment, incident_id: str, alert: Mapping[str, Any]
-) -> dict[str, Any]:
-    result: dict[str, Any] = admission.resolve_incident(
-        env, incident_id, alert["starts_at"], alert["source"]
-    )
-    return result
+) -> admission.Resolution:
+    return admission.resolve_incident(env, incident_id, alert["starts_at"], alert["source"])
 
 
 def _observe_over_limit(
@@ -248,8 +243,7 @@ def _overflow_ticket(
         ", ".join(subjects[:MAX_SUBJECTS_SHOWN]),
     )
     incident = alert_incidents.incident_of_many("%s-rest" % first.id, first.since, summary)
-    ticket: str = admission.hold_for_person(context.env, incident, outcomes.TOO_MANY)
-    return ticket
+    return admission.hold_for_person(context.env, incident, outcomes.TOO_MANY)
 
 
 def _truncation_ticket(
@@ -265,5 +259,4 @@ def _truncation_ticket(
     incident = alert_incidents.incident_of_many(
         "alert-truncated-%s" % group, since, summary, outcomes.TRUNCATED
     )
-    ticket: Optional[str] = admission.admit(context.env, context.automation, incident)["ticket"]
-    return ticket
+    return admission.admit(context.env, context.automation, incident)["ticket"]

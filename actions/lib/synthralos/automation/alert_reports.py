@@ -91,10 +91,10 @@ def report_of(context: AlertContext, alert: AlertPayload) -> Report:
     rules = context.infrastructure.alert_rules
     agent = agent_of(context.automation, alert)
     if agent is not None:
-        label = next(
+        agent_label = next(
             label for label in context.automation.agent_labels if alert["labels"].get(label)
         )
-        return Report(alert, agent, agent, _incident_id(alert, label, None, rules))
+        return Report(alert, agent, agent, _incident_id(alert, agent_label, None, rules))
     label, name, cluster = _failed_thing(alert, rules)
     if name is None:
         incident_id = _incident_id(alert, None, None, rules)

@@ -1,6 +1,8 @@
 """Approvals that runs of this pack wait for: StackStorm's inquiries."""
 
 import base64
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
@@ -9,7 +11,10 @@ from synthralos.runtime import child_runs
 from synthralos.runtime.run_parameters import ENCODED
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
-from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
+from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, Row, StackStormError
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 PACK = "synthralos"
 MAX_PAGES = 5
@@ -23,25 +28,45 @@ _HOW_TO_LIST = (
     "List what waits with `approvals` in the chat, or with `st2 run synthralos.approval.list`"
 )
 _ATTRIBUTES = "context,start_timestamp,result,status"
+# (inquiry, its execution, the run's id, the run).
+_OpenInquiry = tuple[Row, Row, str, Row]
 
 
-def pending(env, timeout=0):
+class PendingApproval(TypedDict):
+    """An approval that a run waits for.
+
+    `id` is what an answer names: the run or, from the second question of the run on, the run and
+    the `number` of the question. `question` is the question that the run stored, else the
+    description in the inquiry's schema; `answer` is the name of the property to decide, or None if
+    there are several; `until` is None without a time limit; `takes_text` says whether a text is an
+    answer, too.
+    """
+
+    id: str
+    inquiry: str
+    run: str
+    number: int
+    workflow: str
+    since: str
+    until: Optional[str]
+    question: str
+    answer: Optional[str]
+    takes_text: bool
+
+
+def pending(env: "Environment", timeout: float = 0) -> list[PendingApproval]:
     """List the open approvals, the longest waiting first.
 
     :param timeout: seconds after which an approval ends whose run sets no time limit; 0 for never.
-    :returns: [{id, inquiry, run, number, workflow, since, until, question, answer, takes_text}].
-        `id` is what an answer names: the run or, from the second question of the run on, the run
-        and the `number` of the question. `question` is the question that the run stored, else the
-        description in the inquiry's schema; `answer` is the name of the property to decide, or null
-        if there are several; `until` is null without a time limit; `takes_text` says whether a text
-        is an answer, too.
     """
     return _approvals(env, _open_inquiries(env), timeout)
 
 
-def _approvals(env, open_inquiries, timeout):
+def _approvals(
+    env: "Environment", open_inquiries: Iterable[_OpenInquiry], timeout: float
+) -> list[PendingApproval]:
     """`pending`, of what `_open_inquiries` yields."""
-    approvals = []
+    approvals: list[PendingApproval] = []
     for inquiry, execution, run_id, run in open_inquiries:
         if run.get("status") in ENDED:
             continue
@@ -67,18 +92,25 @@ def _approvals(env, open_inquiries, timeout):
     return sorted(approvals, key=lambda approval: approval["since"])
 
 
-def _workflow_of(run):
-    return (run.get("action") or {}).get("ref", "").split(".", 1)[-1]
+def _workflow_of(run: Row) -> str:
+    ref: str = (run.get("action") or {}).get("ref", "")
+    return ref.split(".", 1)[-1]
 
 
-def _number_of(env, run, inquiry_id):
+def _number_of(env: "Environment", run: str, inquiry_id: str) -> int:
     """Return which question of the run an inquiry is, from 1."""
     ids = [row["id"] for row in child_runs.inquiries_of(env, run)]
     return 1 + (ids.index(inquiry_id) if inquiry_id in ids else len(ids))
 
 
-def answer(env, execution_id, approved=None, text=None, timeout=0):
-    """Answer an approval and return it, in the form of `pending`.
+def answer(
+    env: "Environment",
+    execution_id: str,
+    approved: Optional[bool] = None,
+    text: Optional[str] = None,
+    timeout: float = 0,
+) -> PendingApproval:
+    """Answer an approval and return it.
 
     :param execution_id: the `id` of the approval; or its inquiry, or a run that its run is a part
         of.
@@ -121,7 +153,7 @@ def answer(env, execution_id, approved=None, text=None, timeout=0):
     return approval
 
 
-def _find(env, execution_id, timeout):
+def _find(env: "Environment", execution_id: str, timeout: float) -> PendingApproval:
     """Return the one open approval that an answer is for; see `answer`."""
     named = inquiries.parse_question_id(execution_id)
     if named is None:
@@ -155,7 +187,7 @@ def _find(env, execution_id, timeout):
     )
 
 
-def _other_question(execution_id, approval):
+def _other_question(execution_id: str, approval: PendingApproval) -> InvalidInput:
     """Return the error of an answer to a question that is settled; it may be meant for that one.
 
     Two people who answer the same question must not answer the next one, which neither has seen.
@@ -168,22 +200,28 @@ def _other_question(execution_id, approval):
     )
 
 
-def _ancestors(env, run):
+def _ancestors(env: "Environment", run: str) -> list[str]:
     """Return the runs that `run` is a part of, the outermost one last."""
-    ancestors = []
+    ancestors: list[str] = []
     for _ in range(MAX_DEPTH):
         try:
             context = env.api.execution(run, "context").get("context") or {}
         except ExecutionNotFound:
             break
-        run = (context.get("parent") or {}).get("execution_id")
-        if not run:
+        parent_id = (context.get("parent") or {}).get("execution_id")
+        if not parent_id:
             break
+        run = parent_id
         ancestors.append(run)
     return ancestors
 
 
-def _respond(env, execution_id, approval, response):
+def _respond(
+    env: "Environment",
+    execution_id: str,
+    approval: PendingApproval,
+    response: Mapping[str, Any],
+) -> None:
     """Answer the inquiry. Whether its workflow could be resumed at once does not matter: the reaper
     resumes it otherwise.
 
@@ -203,12 +241,12 @@ def _respond(env, execution_id, approval, response):
             ) from None
 
 
-def _encode(text):
+def _encode(text: str) -> str:
     """Return the text in a form that StackStorm, which renders what it finds, cannot read."""
     return ENCODED + base64.b64encode(text.encode("utf-8")).decode("ascii")
 
 
-def expire(env, seconds):
+def expire(env: "Environment", seconds: float) -> list[PendingApproval]:
     """End approvals that were not answered in time, and return these.
 
     StackStorm ends inquiries only if it is configured to, and leaves those of cancelled runs open.
@@ -228,17 +266,17 @@ def expire(env, seconds):
     return ended
 
 
-def _is_overdue(env, approval):
+def _is_overdue(env: "Environment", approval: PendingApproval) -> bool:
     expires_at = parse_iso(approval["until"])
     return expires_at is not None and env.now() >= expires_at
 
 
-def _end_unanswered(env, approval):
+def _end_unanswered(env: "Environment", approval: PendingApproval) -> bool:
     """End an approval without an answer; return whether it was still open."""
     return _end(env, approval["inquiry"], approval["run"], {})
 
 
-def _end(env, inquiry_id, run, mark):
+def _end(env: "Environment", inquiry_id: str, run: str, mark: Mapping[str, Any]) -> bool:
     """End an inquiry without an answer, and resume its run; return whether it was still open.
 
     :param mark: is added to the result of the inquiry.
@@ -250,7 +288,7 @@ def _end(env, inquiry_id, run, mark):
     return True
 
 
-def withdraw(env, run):
+def withdraw(env: "Environment", run: str) -> bool:
     """End the question that a run waits with, because what the run was started for is over.
 
     :returns: whether there was one.
@@ -262,16 +300,17 @@ def withdraw(env, run):
     return was_open
 
 
-def resume(env, run):
+def resume(env: "Environment", run: str) -> bool:
     """Resume the outermost workflow, which is the one that StackStorm has paused.
 
     :returns: whether it was resumed; if not, the reaper tries again.
     """
-    return env.api.set_status(([run] + _ancestors(env, run))[-1], "resuming")
+    is_resumed: bool = env.api.set_status(([run] + _ancestors(env, run))[-1], "resuming")
+    return is_resumed
 
 
-def _open_inquiries(env):
-    """Yield (inquiry, its execution, the run's id, the run) of each open inquiry of the pack."""
+def _open_inquiries(env: "Environment") -> Iterator[_OpenInquiry]:
+    """Yield each open inquiry of the pack."""
     for inquiry in _inquiries(env):
         try:
             execution = env.api.execution(inquiry["id"], _ATTRIBUTES)
@@ -285,7 +324,7 @@ def _open_inquiries(env):
             continue
 
 
-def _inquiries(env):
+def _inquiries(env: "Environment") -> Iterator[Row]:
     for page in range(MAX_PAGES):
         rows = env.api.inquiries(page * PAGE_SIZE)
         yield from rows
@@ -293,7 +332,8 @@ def _inquiries(env):
             return
 
 
-def _schema_question(inquiry):
+def _schema_question(inquiry: Row) -> tuple[Optional[str], bool, str]:
+    """Return (name of the property to decide or None, whether a text is an answer, question)."""
     properties = (inquiry.get("schema") or {}).get("properties") or {}
     boolean_names = [
         name

@@ -1,7 +1,8 @@
 """The entry `automation` of the pack's configuration: defaults and validation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from synthralos.config.modes import OBSERVE, read_mode
 from synthralos.config.reader import read_int, read_object
@@ -45,22 +46,22 @@ class AutomationConfig:
         covers the remaining alerts.
     :ivar approval_timeout: seconds after which an unanswered approval is ended; 0 for never.
     :ivar always_firing: names of alerts that are meant to fire, besides those that the pack knows.
-    :ivar failed_actions: {action reference: FailedAction}.
+    :ivar failed_actions: by the reference of the action.
     """
 
     mode: str = OBSERVE
-    modes: dict = field(default_factory=dict)
-    agent_labels: tuple = ("agent_id",)
-    query_labels: tuple = ("query", "original_query")
+    modes: dict[str, str] = field(default_factory=dict)
+    agent_labels: tuple[str, ...] = ("agent_id",)
+    query_labels: tuple[str, ...] = ("query", "original_query")
     recoveries_per_hour: int = 6
     recurrence_window: int = 3600
     max_runs_per_webhook: int = MAX_RUNS
     approval_timeout: int = 3600
-    always_firing: tuple = ()
-    failed_actions: dict = field(default_factory=dict)
+    always_firing: tuple[str, ...] = ()
+    failed_actions: dict[str, FailedAction] = field(default_factory=dict)
 
     @classmethod
-    def from_config(cls, entry):
+    def from_config(cls, entry: Mapping[str, Any]) -> "AutomationConfig":
         """Read the mapping `entry`.
 
         :raises InvalidInput: a value is not valid; the error names its path.
@@ -88,10 +89,10 @@ class AutomationConfig:
         )
 
 
-def load(entry):
+def load(entry: Mapping[str, Any]) -> tuple[AutomationConfig, Optional[str]]:
     """Read the mapping `entry` for an action that must not lose what it receives.
 
-    :returns: (AutomationConfig, the error's text or None). If an entry is invalid, the defaults
+    :returns: (the configuration, the error's text or None). If an entry is invalid, the defaults
         are used; the modes hold nevertheless if they are valid themselves, and are `observe` if
         they are not.
     """
@@ -106,8 +107,8 @@ def load(entry):
         return AutomationConfig(), message
 
 
-def _modes(entry):
-    modes = {}
+def _modes(entry: Mapping[str, Any]) -> dict[str, str]:
+    modes: dict[str, str] = {}
     for workflow, value in read_object(entry, "modes", "automation.").items():
         path = "automation.modes.%s" % workflow
         if workflow not in STARTABLE_WORKFLOWS:
@@ -119,7 +120,7 @@ def _modes(entry):
     return modes
 
 
-def _labels(entry, name, default):
+def _labels(entry: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     value = entry.get(name)
     if value is None:
         return default
@@ -132,8 +133,8 @@ def _labels(entry, name, default):
     return tuple(value)
 
 
-def _failed_actions(entry):
-    failed_actions = {}
+def _failed_actions(entry: Mapping[str, Any]) -> dict[str, FailedAction]:
+    failed_actions: dict[str, FailedAction] = {}
     for ref, spec in entry.items():
         path = "automation.failed_actions.%s" % ref
         spec = spec if isinstance(spec, dict) else {"workflow": spec}

@@ -1,6 +1,8 @@
 """Turns failures that a platform reports, and failed executions, into incidents."""
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.automation import admission, alert_incidents, observation, outcomes
 from synthralos.automation.incident import Incident, failure_fields
@@ -10,7 +12,11 @@ from synthralos.core.identifiers import is_name
 from synthralos.core.timestamps import parse_iso
 from synthralos.sensing import agent_payloads
 from synthralos.storage import incidents, last_queries
-from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.storage.stackstorm_api import Row, StackStormError
+
+if TYPE_CHECKING:
+    from synthralos.automation.config import AutomationConfig
+    from synthralos.runtime.environment import Environment
 
 PACK = "synthralos"
 MAX_DEPTH = 10
@@ -22,7 +28,7 @@ CLOCK_SECONDS = 5
 _ATTRIBUTES = "id,parameters,status,result,context,action.ref,start_timestamp"
 MASKED = "********"
 # The parameters of a failed action that hold what would be run again.
-_REQUEST_PARAMETERS = {
+_REQUEST_PARAMETERS: dict[str, tuple[str, ...]] = {
     "agent_recovery": ("original_query", "query", "input", "prompt"),
     "llm_retry": ("prompt", "messages"),
     "reroute_request": ("endpoint", "body"),
@@ -34,7 +40,9 @@ _SECRET_HINT = (
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 
 
-def receive(env, config, payload):
+def receive(
+    env: "Environment", config: "AutomationConfig", payload: Mapping[str, Any]
+) -> dict[str, Any]:
     """Process the failure of an agent.
 
     :param payload: of synthralos.agent_failure or synthralos.agent_loop, or of a webhook ({body}):
@@ -79,11 +87,11 @@ def receive(env, config, payload):
         blocked=blocked_reason if agent else outcomes.NO_WORKFLOW,
         is_state=False,
     )
-    result = admission.admit(env, config, incident)
-    return dict({"summary": _summary(result)}, **result)
+    admitted = admission.admit(env, config, incident)
+    return dict({"summary": _summary(admitted)}, **admitted)
 
 
-def _own_execution(subject):
+def _own_execution(subject: Optional[str]) -> dict[str, Any]:
     """Return the result for a failure that a run of this pack has met, and handles itself."""
     return {
         "outcome": outcomes.OWN_EXECUTION,
@@ -94,7 +102,7 @@ def _own_execution(subject):
     }
 
 
-def _is_caused_by_recovery(env, agent, occurred_at):
+def _is_caused_by_recovery(env: "Environment", agent: str, occurred_at: str) -> bool:
     """Whether the failure occurred during an attempt of one of our recoveries.
 
     The platform lists these failures too, and each of them would start the next recovery.
@@ -114,7 +122,9 @@ def _is_caused_by_recovery(env, agent, occurred_at):
     return False
 
 
-def receive_execution(env, config, payload):
+def receive_execution(
+    env: "Environment", config: "AutomationConfig", payload: Mapping[str, Any]
+) -> dict[str, Any]:
     """Process a failed execution, as core.st2.generic.actiontrigger reports it.
 
     :returns: {summary, outcome, subject, workflow, run, ticket}.
@@ -127,6 +137,7 @@ def receive_execution(env, config, payload):
             "Start this action from a rule on core.st2.generic.actiontrigger",
         )
     execution = env.api.execution(execution_id, _ATTRIBUTES)
+    result: Mapping[str, Any]
     if _is_pack_execution(env, execution):
         result = _own_execution(None)
     else:
@@ -134,7 +145,7 @@ def receive_execution(env, config, payload):
     return dict({"summary": _summary(result)}, **result)
 
 
-def incident_of(env, config, execution):
+def incident_of(env: "Environment", config: "AutomationConfig", execution: Row) -> Incident:
     """Build the Incident of a failed execution.
 
     The workflow is the one configured for its action, else the one that its parameters fit.
@@ -147,13 +158,17 @@ def incident_of(env, config, execution):
     failure = failures.from_text(message, "timeout" if status == "timeout" else None)
     failed_action = config.failed_actions.get(ref)
     workflow = failed_action.workflow if failed_action else workflow_for(parameters)
-    subject, run_parameters, request, blocked_reason = _UNSAFE.sub("_", ref), {}, {}, None
-    names = _REQUEST_PARAMETERS.get(workflow, ())
+    subject, blocked_reason = _UNSAFE.sub("_", ref), None
+    run_parameters: dict[str, Any] = {}
+    request: dict[str, Any] = {}
+    names = _REQUEST_PARAMETERS.get(workflow or "", ())
     if workflow == "agent_recovery":
-        agent = (failed_action.agent_id if failed_action else None) or parameters.get("agent_id")
+        raw_agent = failed_action.agent_id if failed_action else None
+        raw_agent = raw_agent or parameters.get("agent_id")
+        agent = raw_agent if isinstance(raw_agent, str) and is_name(raw_agent) else None
         names = (failed_action.query_from,) if failed_action and failed_action.query_from else names
         query = _text(parameters, names)
-        if is_name(agent):
+        if agent is not None:
             subject = agent
             # A secret query is another one than the last that is known.
             if query is None and _masked_name(stored, names) is None:
@@ -162,7 +177,7 @@ def incident_of(env, config, execution):
                 "agent_id": agent, "failure_type": failure.type, "original_query": "@case",
             }
         blocked_reason = outcomes.NO_QUERY if query is None else None
-        blocked_reason = blocked_reason if is_name(agent) else outcomes.NO_WORKFLOW
+        blocked_reason = outcomes.NO_WORKFLOW if agent is None else blocked_reason
         request = {
             "original_query": query,
             "failure_details": {"message": message, "action": ref},
@@ -194,19 +209,19 @@ def incident_of(env, config, execution):
     )
 
 
-def _masked_name(stored, names):
+def _masked_name(stored: Mapping[str, Any], names: Iterable[str]) -> Optional[str]:
     """Return the first of these parameters that StackStorm has masked, or None."""
     return next((name for name in names if stored.get(name) == MASKED), None)
 
 
-def _with_key(context, failure_id):
+def _with_key(context: Any, failure_id: str) -> dict[str, Any]:
     """Return the context of a recovery: that of one failure joins what an earlier one has started.
     """
     context = context if isinstance(context, dict) else {}
     return dict({"idempotency_key": "failure %s" % failure_id}, **context)
 
 
-def workflow_for(parameters):
+def workflow_for(parameters: Mapping[str, Any]) -> Optional[str]:
     """Return the workflow that the parameters of a failed action fit, or None."""
     if parameters.get("model") and (parameters.get("prompt") or parameters.get("messages")):
         return "llm_retry"
@@ -217,7 +232,7 @@ def workflow_for(parameters):
     return None
 
 
-def message_of(execution):
+def message_of(execution: Row) -> str:
     """Return the error message in the result of an execution, else a text with its status."""
     result = execution.get("result")
     texts = []
@@ -239,7 +254,7 @@ def message_of(execution):
     return "it ended as %s" % execution.get("status")
 
 
-def _is_pack_execution(env, execution):
+def _is_pack_execution(env: "Environment", execution: Row) -> bool:
     """Whether the execution belongs to this pack or to a run of it; the payload does not say so."""
     for _ in range(MAX_DEPTH):
         ref = (execution.get("action") or {}).get("ref") or ""
@@ -252,18 +267,18 @@ def _is_pack_execution(env, execution):
     return False
 
 
-def _llm_request(parameters):
+def _llm_request(parameters: Mapping[str, Any]) -> dict[str, Any]:
     names = ("prompt", "messages", "model", "provider", "parameters")
     return {name: parameters[name] for name in names if parameters.get(name)}
 
 
-def _http_request(parameters):
+def _http_request(parameters: Mapping[str, Any]) -> dict[str, Any]:
     # Not its headers: they may hold credentials, and the route has its own.
     names = ("endpoint", "method", "body", "region", "provider", "model")
     return {name: parameters[name] for name in names if parameters.get(name)}
 
 
-def _text(parameters, names):
+def _text(parameters: Mapping[str, Any], names: Iterable[str]) -> Optional[str]:
     for name in names:
         value = parameters.get(name)
         if isinstance(value, str) and value.strip():
@@ -271,5 +286,5 @@ def _text(parameters, names):
     return None
 
 
-def _summary(result):
+def _summary(result: Mapping[str, Any]) -> str:
     return observation.describe_result(result, result["subject"] or "nothing to do")

@@ -4,6 +4,7 @@ A person who would have been asked is not asked either: a week of observing must
 `report.render` shows both.
 """
 
+from collections.abc import Mapping
 from typing import Any, Optional
 
 from synthralos.automation import outcomes, would_be
@@ -73,12 +74,12 @@ def observe(env: Environment, incident: Incident, outcome: str) -> dict[str, Any
     }
 
 
-def has_observed_start(result: dict[str, Any]) -> bool:
+def has_observed_start(result: Mapping[str, Any]) -> bool:
     """Return whether the result of an admission says that a run would have been started."""
     return bool(result["outcome"] == OBSERVED and result["would"]["outcome"] == STARTED)
 
 
-def describe(would: dict[str, Any]) -> str:
+def describe(would: Mapping[str, Any]) -> str:
     """Return what would have been done as a part of a sentence: `would start agent_recovery`."""
     if would["outcome"] == STARTED:
         return "would start %s" % (would["runbook"] or would["workflow"])
@@ -87,7 +88,7 @@ def describe(would: dict[str, Any]) -> str:
     return "would ask a person: %s" % would["reason"]
 
 
-def describe_result(result: dict[str, Any], subject: str) -> str:
+def describe_result(result: Mapping[str, Any], subject: str) -> str:
     """Return the result of an admission as a line: `observed: bot, would start agent_recovery`."""
     text = outcomes.describe(result, subject)
     would = result.get("would")

@@ -7,7 +7,10 @@ run does not affect the others.
 """
 
 import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 from synthralos.automation import (
     admission,
@@ -21,18 +24,29 @@ from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.infrastructure import outcome
 from synthralos.operations import redrive, redrive_report
 from synthralos.orchestration import run_completion
-from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
+from synthralos.recovery import (
+    agent_recovery,
+    error_case,
+    handle_error,
+    llm_retry,
+    reroute_request,
+)
 from synthralos.runtime import failure_record, run_parameters
 from synthralos.storage import agent_runs, incidents, inquiries, reaped_runs
 from synthralos.storage.datastore import PAGE_SIZE, DatastoreUnavailable
-from synthralos.storage.stackstorm_api import ENDED, StackStormError
+from synthralos.storage.stackstorm_api import ENDED, Page, Row, StackStormError
+
+if TYPE_CHECKING:
+    from synthralos.automation.approvals import PendingApproval
+    from synthralos.automation.config import AutomationConfig
+    from synthralos.runtime.environment import Environment
 
 # What a run without a case was about, by workflow.
-_REQUESTED_SUBJECTS = {
+_REQUESTED_SUBJECTS: dict[str, Callable[[dict[str, Any]], str]] = {
     agent_recovery.WORKFLOW: partial(agent_recovery.subject, None),
     llm_retry.WORKFLOW: partial(llm_retry.subject, None),
     reroute_request.WORKFLOW: partial(reroute_request.subject, None),
-    handle_error.WORKFLOW: partial(handle_error.subject, None),
+    error_case.WORKFLOW: partial(handle_error.subject, None),
     recovery_with_approval.WORKFLOW: partial(recovery_with_approval.subject, None),
     run_completion.WORKFLOW: run_completion.requested_subject,
 }
@@ -69,19 +83,39 @@ _LOST_ROUND = "StackStorm lost it: it was due %d minutes ago, and has not starte
 _LOST = "StackStorm's scheduler lost it: it had not started by the deadline of its run"
 
 
-def reap(env, config):
+T = TypeVar("T")
+
+
+@dataclass
+class Report:
+    """What a reaper has done.
+
+    :ivar abandoned: [{run, workflow, execution}].
+    :ivar canceled, resumed: [{run, workflow}].
+    :ivar logged: [{run, workflow, ticket}].
+    :ivar closed: [{run, ticket}].
+    :ivar agents: cancelled at their platforms, as agent_run_reaper.cancel_left_behind returns them.
+    :ivar silences: as silence_reaper.end_left_behind returns them.
+    :ivar errors: [{run or null, error}].
+    """
+
+    abandoned: list[dict[str, str]] = field(default_factory=list)
+    canceled: list[dict[str, str]] = field(default_factory=list)
+    resumed: list[dict[str, str]] = field(default_factory=list)
+    logged: list[dict[str, Optional[str]]] = field(default_factory=list)
+    expired: "list[PendingApproval]" = field(default_factory=list)
+    closed: list[dict[str, Optional[str]]] = field(default_factory=list)
+    agents: list[dict[str, Any]] = field(default_factory=list)
+    silences: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Optional[str]]] = field(default_factory=list)
+
+
+def reap(env: "Environment", config: "AutomationConfig") -> dict[str, Any]:
     """Process all stuck runs, expired approvals and scheduled closes once.
 
-    :returns: {summary, abandoned, canceled, resumed, logged, expired, closed, agents, silences,
-        errors}: lists of {run, workflow ...}; agents, cancelled at their platforms, are {run,
-        agent_id, target, confirmed}; silences are as silence_reaper.end_left_behind returns them;
-        errors are {run or null, error}.
+    :returns: the fields of a Report, and a `summary`.
     """
-    names = (
-        "abandoned", "canceled", "resumed", "logged", "expired", "closed", "agents",
-        "silences", "errors",
-    )
-    report = {name: [] for name in names}
+    report = Report()
     _collect_errors(report, None, _expire, env, config, report)
     logged_runs = reaped_runs.list_runs(env.store)
     polling_runs = functools.cache(partial(_polling_runs, env))
@@ -100,43 +134,59 @@ def reap(env, config):
                     )
     for run in _list_runs(env, report, ROLL_UP, status="running"):
         _collect_errors(report, run["id"], _end_roll_up, env, run, report)
-    for run, actor in incidents.scheduled_closes(env.store):
-        _collect_errors(report, run, _close_ticket, env, run, actor, report)
+    for run_id, actor in incidents.scheduled_closes(env.store):
+        _collect_errors(report, run_id, _close_ticket, env, run_id, actor, report)
     cancelled = _collect_errors(report, None, agent_run_reaper.cancel_left_behind, env)
-    report["agents"] += cancelled or []
+    report.agents += cancelled or []
     ended = _collect_errors(report, None, silence_reaper.end_left_behind, env, config)
-    report["silences"] += ended or []
-    counts = ", ".join("%d %s" % (len(entries), name) for name, entries in report.items())
-    return dict({"summary": counts}, **report)
+    report.silences += ended or []
+    counts = ", ".join("%d %s" % (len(entries), name) for name, entries in vars(report).items())
+    return dict({"summary": counts}, **vars(report))
 
 
-def _collect_errors(report, run, function, *arguments, **keywords):
+def _collect_errors(
+    report: Report,
+    run: Optional[str],
+    function: Callable[..., T],
+    *arguments: Any,
+    **keywords: Any,
+) -> Optional[T]:
+    """Return what the call returns, or None if it failed: the error is in the report."""
     try:
         return function(*arguments, **keywords)
     except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
-        report["errors"].append({"run": run, "error": str(error)})
+        report.errors.append({"run": run, "error": str(error)})
+        return None
 
 
-def _list_runs(env, report, workflow, **filters):
+def _list_runs(env: "Environment", report: Report, workflow: str, **filters: str) -> Page:
     """Return the executions of a workflow, oldest first, of at most MAX_PAGES pages."""
-    runs, ref = [], "synthralos." + workflow
+    runs: Page = []
     for page in range(MAX_PAGES):
-        query = dict(filters, action=ref, offset=page * PAGE_SIZE)
-        rows = _collect_errors(report, None, env.api.executions, _ATTRIBUTES, **query)
+        rows: Optional[Page] = _collect_errors(
+            report, None, env.api.executions, _ATTRIBUTES,
+            action="synthralos." + workflow, offset=page * PAGE_SIZE, **filters,
+        )
         runs += rows or []
         if len(rows or ()) < PAGE_SIZE:
             break
     return runs
 
 
-def _expire(env, config, report):
-    report["expired"] += approvals.expire(env, config.approval_timeout)
+def _expire(env: "Environment", config: "AutomationConfig", report: Report) -> None:
+    report.expired += approvals.expire(env, config.approval_timeout)
 
 
-def _close_run(env, workflow, run, report, polling_runs):
+def _close_run(
+    env: "Environment",
+    workflow: str,
+    run: Row,
+    report: Report,
+    polling_runs: Callable[[], set[str]],
+) -> None:
     """End the actions that keep `run` from ending, or the run itself if there are none.
 
-    :param polling_runs: a callable that returns the ids of the runs that ask for an agent.
+    :param polling_runs: returns the ids of the runs that ask for an agent.
     """
     if env.now() <= _deadline(run) + GRACE_SECONDS and run["status"] != "paused":
         is_long = _deadline(run) - env.now() > LONG_SECONDS
@@ -152,7 +202,7 @@ def _close_run(env, workflow, run, report, polling_runs):
         last = children[-1] if children else {}
         is_over = _ref(last) == "core.ask" and last.get("status") in _SETTLED and not live
         if is_over and approvals.resume(env, run["id"]):
-            report["resumed"].append({"run": run["id"], "workflow": workflow})
+            report.resumed.append({"run": run["id"], "workflow": workflow})
         return
     # The time that people take to answer does not count against the deadline of a run.
     overdue_seconds = env.now() - _deadline(run) - _wait_seconds(env, run["id"], children)
@@ -163,7 +213,7 @@ def _close_run(env, workflow, run, report, polling_runs):
         # After that the workflow continues with its log task by itself.
         if reason is not None and env.api.set_status(child["id"], "abandoned", {"error": reason}):
             entry = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
-            report["abandoned"].append(entry)
+            report.abandoned.append(entry)
     if live:
         return
     if run["status"] == "canceling":
@@ -171,21 +221,23 @@ def _close_run(env, workflow, run, report, polling_runs):
     else:
         ended = env.api.cancel(run["id"])
     if ended:
-        report["canceled"].append({"run": run["id"], "workflow": workflow})
+        report.canceled.append({"run": run["id"], "workflow": workflow})
 
 
-def _polling_runs(env):
+def _polling_runs(env: "Environment") -> set[str]:
     """Return the ids of the runs that ask for the outcome of an agent: they started it, or have
     joined it.
     """
-    run_ids = set()
+    run_ids: set[str] = set()
     for agent_run in agent_runs.undelivered(env.store):
         run_ids.add(agent_run.started_by)
         run_ids.update(agent_runs.waiters(env.store, agent_run))
     return run_ids
 
 
-def _abandon_dead_rounds(env, workflow, run, report, limit):
+def _abandon_dead_rounds(
+    env: "Environment", workflow: str, run: Row, report: Report, limit: float
+) -> None:
     """End the rounds of a long run that will never end: the run would last until its deadline.
 
     A round that runs an agent ends within its own limit, however long the agent works.
@@ -204,10 +256,10 @@ def _abandon_dead_rounds(env, workflow, run, report, limit):
             reason = _LOST_ROUND % (overdue // 60)
         if reason is not None and env.api.set_status(child["id"], "abandoned", {"error": reason}):
             entry = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
-            report["abandoned"].append(entry)
+            report.abandoned.append(entry)
 
 
-def _overdue_seconds(child, now):
+def _overdue_seconds(child: Row, now: float) -> float:
     """Return for how many seconds an action that has not started has been due; 0 if it is not, or
     if that is unknown.
     """
@@ -219,7 +271,7 @@ def _overdue_seconds(child, now):
     return 0.0 if since is None else max(0.0, now - since - delay)
 
 
-def _abandon_reason(child, overdue_seconds, now):
+def _abandon_reason(child: Row, overdue_seconds: float, now: float) -> Optional[str]:
     """Return why one of our actions will never end by itself, or None if it may.
 
     :param overdue_seconds: seconds since the deadline of its run.
@@ -237,7 +289,9 @@ def _abandon_reason(child, overdue_seconds, now):
     )
 
 
-def _wait_seconds(env, run_id, children, depth=approvals.MAX_DEPTH):
+def _wait_seconds(
+    env: "Environment", run_id: str, children: Iterable[Row], depth: int = approvals.MAX_DEPTH
+) -> float:
     """Return for how long a run, and the workflows that are a part of it, have waited for people.
     """
     seconds = max(_approval_seconds(children, env.now()), inquiries.total_wait(env.store, run_id))
@@ -248,7 +302,7 @@ def _wait_seconds(env, run_id, children, depth=approvals.MAX_DEPTH):
     return seconds
 
 
-def _approval_seconds(children, now):
+def _approval_seconds(children: Iterable[Row], now: float) -> float:
     total = 0.0
     for child in children:
         if _ref(child) == "core.ask":
@@ -257,15 +311,16 @@ def _approval_seconds(children, now):
     return total
 
 
-def _ref(child):
-    return (child.get("action") or {}).get("ref") or ""
+def _ref(child: Row) -> str:
+    ref: Optional[str] = (child.get("action") or {}).get("ref")
+    return ref or ""
 
 
-def _is_workflow(child):
-    return (child.get("action") or {}).get("runner_type") == "orquesta"
+def _is_workflow(child: Row) -> bool:
+    return bool((child.get("action") or {}).get("runner_type") == "orquesta")
 
 
-def _log_missing_record(env, workflow, run, report):
+def _log_missing_record(env: "Environment", workflow: str, run: Row, report: Report) -> None:
     """Write the record that the run's own log task did not write, once."""
     parent = (run.get("context") or {}).get("parent") or {}
     if parent.get("pack") == approvals.PACK:
@@ -279,20 +334,21 @@ def _log_missing_record(env, workflow, run, report):
     try:
         parameters = _parameters(env, run)
         if workflow == redrive_report.WORKFLOW:
-            record = redrive.finish_ended(env, run["id"], run["status"]) or {"ticket": None}
+            ticket = (redrive.finish_ended(env, run["id"], run["status"]) or {}).get("ticket")
         elif workflow == outcome.WORKFLOW:
             record = outcome.record_failure(env, None, parameters, dict(error, reason=reason))
+            ticket = record["ticket"]
         else:
             subject = _REQUESTED_SUBJECTS[workflow](parameters)
             failed = failure_record.failed_run(workflow, subject, {"refused": error})
-            record = failure_record.record_failed_run(env, failed)
+            ticket = failure_record.record_failed_run(env, failed)["ticket"]
     finally:
         env.run = reaper_run
-    reaped_runs.record(env.store, run["id"], record["ticket"])
-    report["logged"].append({"run": run["id"], "workflow": workflow, "ticket": record["ticket"]})
+    reaped_runs.record(env.store, run["id"], ticket)
+    report.logged.append({"run": run["id"], "workflow": workflow, "ticket": ticket})
 
 
-def _parameters(env, run):
+def _parameters(env: "Environment", run: Row) -> dict[str, Any]:
     """Return the inputs of the run; runs that a rule started have them in their case."""
     try:
         parameters = run_parameters.read_parameters(run, env.store)
@@ -306,14 +362,14 @@ def _parameters(env, run):
     return parameters
 
 
-def _end_roll_up(env, run, report):
+def _end_roll_up(env: "Environment", run: Row, report: Report) -> None:
     """End a roll-up that runs longer than it may: its action runner died."""
     age = env.now() - (parse_iso(run.get("start_timestamp")) or env.now())
     if age > ROLL_UP_SECONDS and env.api.set_status(run["id"], "abandoned", {"error": _DEAD}):
-        report["abandoned"].append({"run": run["id"], "workflow": ROLL_UP, "execution": run["id"]})
+        report.abandoned.append({"run": run["id"], "workflow": ROLL_UP, "execution": run["id"]})
 
 
-def _close_ticket(env, run, actor, report):
+def _close_ticket(env: "Environment", run: str, actor: str, report: Report) -> None:
     """Resolve the ticket of a run whose problem was over before the run ended."""
     execution = env.api.execution(run, "status,action.ref")
     if execution.get("status") not in ENDED:
@@ -321,10 +377,10 @@ def _close_ticket(env, run, actor, report):
         return
     ticket = admission.close_run_ticket(env, run, actor)
     incidents.remove_scheduled_close(env.store, run)
-    report["closed"].append({"run": run, "ticket": ticket})
+    report.closed.append({"run": run, "ticket": ticket})
 
 
-def _deadline(run):
+def _deadline(run: Row) -> float:
     """Return the time by which the run should have ended, in seconds since the epoch."""
     declared = ((run.get("action") or {}).get("parameters") or {}).get("timeout") or {}
     seconds = (run.get("parameters") or {}).get("timeout") or declared.get("default") or 3600

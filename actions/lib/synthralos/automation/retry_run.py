@@ -131,8 +131,9 @@ def retry(
         return {"run": run, "workflow": rerun.workflow}
     incident = failure_intake.incident_of(env, config, execution)
     if incident.workflow is None or incident.blocked is not None:
+        reason = outcomes.REASONS[incident.blocked or outcomes.NO_WORKFLOW]
         raise InvalidInput(
-            "execution_id", execution_id, outcomes.REASONS[incident.blocked],
+            "execution_id", execution_id, reason,
             incident.details.get("hint") or
             "Name a workflow for %s in automation.failed_actions" % ref,
         )
