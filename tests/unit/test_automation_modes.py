@@ -101,10 +101,16 @@ def test_an_invalid_mode_is_an_error_that_names_it_and_counts_as_observe(env, en
     assert modes.mode_of(env, config, AGENT).mode == OBSERVE
 
 
-def test_another_invalid_entry_leaves_the_modes_alone(env):
-    entry = {"mode": "approve", "modes": {AGENT: "act"}, "recurrence_window": "soon"}
+@pytest.mark.parametrize("other, path", [
+    ({"recurrence_window": "soon"}, "automation.recurrence_window"),
+    ({"failed_actions": ["acme.ask"]}, "automation.failed_actions"),
+    ({"failed_actions": {"acme.ask": {"query_from": ["q"]}}},
+     "automation.failed_actions.acme.ask.query_from"),
+])
+def test_another_invalid_entry_leaves_the_modes_alone(other, path):
+    entry = dict({"mode": "approve", "modes": {AGENT: "act"}}, **other)
     config, message = automation_config.load(entry)
-    assert "automation.recurrence_window" in message
+    assert message.startswith(path + " ")
     assert config == AutomationConfig(mode=APPROVE, modes={AGENT: ACT})
 
 

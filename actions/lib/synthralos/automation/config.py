@@ -85,7 +85,7 @@ class AutomationConfig:
                 entry, "approval_timeout", cls.approval_timeout, 0, 30 * DAY, prefix
             ),
             always_firing=_labels(entry, "always_firing", cls.always_firing),
-            failed_actions=_failed_actions(entry.get("failed_actions") or {}),
+            failed_actions=_failed_actions(read_object(entry, "failed_actions", prefix)),
         )
 
 
@@ -144,10 +144,13 @@ def _failed_actions(entry: Mapping[str, Any]) -> dict[str, FailedAction]:
             raise InvalidInput(
                 path + ".workflow", workflow, "is not a workflow that can recover an action", hint
             )
-        agent = spec.get("agent_id")
+        agent, query_from = spec.get("agent_id"), spec.get("query_from")
+        if query_from is not None and not isinstance(query_from, str):
+            hint = "Name the parameter of the action that holds the query"
+            raise InvalidInput(path + ".query_from", query_from, "must be a text", hint)
         failed_actions[ref] = FailedAction(
             workflow,
             None if agent is None else require_identifier(path + ".agent_id", agent),
-            spec.get("query_from"),
+            query_from,
         )
     return failed_actions
