@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Generic, Optional, TypeVar, Union
 from synthralos.calls.http import CallError, Response
 from synthralos.core.errors import InvalidInput
 from synthralos.sensing.call_timeout import TimedCall
+from synthralos.sensing.config import AgentErrors, Alertmanager
 from synthralos.sensing.connectivity import ConnectivityMonitor, DispatchError
 from synthralos.sensing.sensor_environment import SensorEnvironment, load_config_or_log
 from synthralos.storage.datastore import DatastoreUnavailable
 
 if TYPE_CHECKING:
     from synthralos.config.connection import Connection
-    from synthralos.sensing.config import AgentErrors, Alertmanager
 
 # Failed polls in a row after which a sensor counts as disconnected.
 MAX_ATTEMPTS = 3
 _MAY_PASS = (408, 425, 429)
 
-Config = TypeVar("Config", bound="Union[Alertmanager, AgentErrors]")
+Config = TypeVar("Config", bound=Union[Alertmanager, AgentErrors])
 
 
 class Poller(Generic[Config]):
