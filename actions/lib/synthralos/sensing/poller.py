@@ -1,12 +1,11 @@
 """Base class for polling sensors. `poll` never raises: StackStorm stops a sensor that raises."""
 
 import traceback
-from typing import TYPE_CHECKING, Generic, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Generic, Optional, Protocol, TypeVar
 
 from synthralos.calls.http import CallError, Response
 from synthralos.core.errors import InvalidInput
 from synthralos.sensing.call_timeout import TimedCall
-from synthralos.sensing.config import AgentErrors, Alertmanager
 from synthralos.sensing.connectivity import ConnectivityMonitor, DispatchError
 from synthralos.sensing.sensor_environment import SensorEnvironment, load_config_or_log
 from synthralos.storage.datastore import DatastoreUnavailable
@@ -18,11 +17,20 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 3
 _MAY_PASS = (408, 425, 429)
 
-Config = TypeVar("Config", bound=Union[Alertmanager, AgentErrors])
+
+class PollerConfig(Protocol):
+    """What the entry of every polling sensor has."""
+
+    @property
+    def poll_interval(self) -> int:
+        """Seconds between two polls."""
+
+
+Config = TypeVar("Config", bound=PollerConfig)
 
 
 class Poller(Generic[Config]):
-    """A polling sensor. A subclass sets `entry` and implements `poll_once`.
+    """A polling sensor with a configuration. A subclass sets `entry` and implements `poll_once`.
 
     :cvar entry: name of its entry in the configuration, under `sensors`.
     :ivar config: the configuration of the entry; None if there is nothing to do.
