@@ -93,18 +93,21 @@ def query_prometheus(env, config, topology, query, seconds, sleep=time.sleep):
 
     :param query: PromQL, or None for the configured query.
     """
-    samples = _query_with_retry(
-        env, config.prometheus, query or config.prometheus.query, seconds, sleep
-    )
+    prometheus = config.prometheus
+    if prometheus is None:
+        # The configuration has changed since the run began.
+        message = "infrastructure.prometheus is no longer configured"
+        raise CallError(make_failure("configuration", message))
+    samples = _query_with_retry(env, prometheus, query or prometheus.query, seconds, sleep)
     nodes, unresolved_alerts = [], []
     for sample in samples:
         metric = sample.get("metric") if isinstance(sample, dict) else None
         metric = metric if isinstance(metric, dict) else {}
-        name = metric.get(config.prometheus.label)
+        name = metric.get(prometheus.label)
         if node_names.is_node_name(name):
             nodes.append(name)
         else:
-            reason = "its label %s does not name a node" % config.prometheus.label
+            reason = "its label %s does not name a node" % prometheus.label
             unresolved_alerts.append(
                 {"name": shorten_repr(name if name is not None else metric), "reason": reason}
             )
