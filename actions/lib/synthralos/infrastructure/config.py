@@ -146,7 +146,7 @@ class InfrastructureConfig:
             prometheus=_prometheus(fields.get("prometheus")),
             alert_rules=_alert_rules(fields),
             topology=tuple(_list("infrastructure.topology", fields.get("topology"))),
-            topology_from=fields.get("topology_from") or None,
+            topology_from=_key(fields, "topology_from"),
             allowed_actions=allowed,
             crews=crews,
             runbooks=parse_runbooks(
@@ -199,11 +199,11 @@ def load_config_or_default(env: "Environment") -> InfrastructureConfig:
 def _readable_parts(entry: object) -> InfrastructureConfig:
     if not isinstance(entry, dict):
         return InfrastructureConfig()
-    topology = entry.get("topology")
+    topology, topology_from = entry.get("topology"), entry.get("topology_from")
     return InfrastructureConfig(
         alert_rules=_readable_alert_rules(entry),
         topology=tuple(topology) if isinstance(topology, list) else (),
-        topology_from=entry.get("topology_from") or None,
+        topology_from=topology_from if topology_from and isinstance(topology_from, str) else None,
         runbooks=read_outlines(entry.get("runbooks")),
     )
 
@@ -354,6 +354,15 @@ def _boolean(entry: Mapping[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         path = "infrastructure." + name
         raise InvalidInput(path, value, "must be true or false", "Use true or false")
+    return value
+
+
+def _key(entry: Mapping[str, Any], name: str) -> Optional[str]:
+    """Return the key of the datastore under `name`, or None if it is blank."""
+    value = entry.get(name) or None
+    if value is not None and not isinstance(value, str):
+        path = "infrastructure." + name
+        raise InvalidInput(path, value, "is not a key of the datastore", "Write the key as text")
     return value
 
 
