@@ -60,11 +60,12 @@ class TicketState(TypedDict):
 class TicketEvent(TypedDict, total=False):
     """An event of a ticket: it occurred, was taken, raised or resolved; times are in ISO 8601.
 
-    `event` is its id, and `time` its time in milliseconds since the epoch. `run` is the execution id
-    of the run that failed, or that took, raised or resolved the ticket; then `failed_run` is the run
-    that had failed last. `by` is who did it, and `why` the reason for a raised level. `evidence` are sanitized JSON objects. `before` is the
-    TicketState before the event, or only its `period` after a resolution, for those who no longer
-    find the earlier events; `status` is the ticket's after it.
+    `event` is its id, and `time` its time in milliseconds since the epoch. `run` is the execution
+    id of the run that failed, or that took, raised or resolved the ticket; then `failed_run` is the
+    run that had failed last. `by` is who did it, and `why` the reason for a raised level.
+    `evidence` are sanitized JSON objects. `before` is the TicketState before the event, or only its
+    `period` after a resolution, for those who no longer find the earlier events; `status` is the
+    ticket's after it.
     """
 
     kind: str
