@@ -56,11 +56,11 @@ Available Tools:
 _QuestionCount = TypedDict("_QuestionCount", {"asked": int})  # noqa: UP013
 
 
-class _Thoughts(TypedDict, total=False):
+class _Thoughts(_QuestionCount, total=False):
     thoughts: str
 
 
-class PlannerInfo(_QuestionCount, _Thoughts):
+class PlannerInfo(_Thoughts):
     """What has come of asking the LLM for a plan.
 
     `asked`: how often it was asked; `retry_count`: how many of its responses in a row were invalid;
