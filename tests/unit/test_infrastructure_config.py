@@ -79,6 +79,7 @@ def test_the_example_is_understood():
     ({"prometheus": {"base_url": "http://h", "timeout": 0}}, "infrastructure.prometheus.timeout"),
     ({"weather": {"base_url": "http://h", "path": "/"}}, "infrastructure.weather.path"),
     ({"alert_labels": "x"}, "infrastructure.alert_labels"),
+    ({"topology_from": 7}, "infrastructure.topology_from"),
     ({"allowed_actions": [1]}, "infrastructure.allowed_actions[0]"),
     ({"busy_seconds": -1}, "infrastructure.busy_seconds"),
     ({"settle_seconds": 3601}, "infrastructure.settle_seconds"),
@@ -152,6 +153,7 @@ class TestInvalidConfig:
 
     @pytest.mark.parametrize("entry", [
         {"runbooks": 7}, {"runbooks": {}}, {"topology": 7}, {"alert_labels": 7, "holidays": 7},
+        {"topology_from": 7},
     ])
     def test_nothing_that_can_be_read(self, make_env, entry):
         assert self.loaded(make_env, settle_seconds=-1, **entry) == InfrastructureConfig()

@@ -399,6 +399,23 @@ def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
     assert logged["ticket"] and "could not be determined" in logged["error"]["reason"]
 
 
+def test_when_prometheus_is_configured_no_longer_the_assignments_stand(infra):
+    run = Run(infra.env, nodes=["db"]).to("reschedule")
+    infra.configure({"prometheus": None})
+    run.env = infra.env
+    run.step()
+    assert last_step(run)["data"] == {"cause": "configuration"}
+    assert run.end()["outcome"] == "repairs_assigned" and run.last["success"]
+
+
+def test_when_prometheus_is_configured_no_longer_before_it_is_asked_the_run_fails(infra):
+    run = Run(infra.env, source="query")
+    infra.configure({"prometheus": None})
+    succeeded, result = detection_state.detect(infra.env, run.case)
+    assert not succeeded and result["error"]["cause"] == "configuration"
+    assert "infrastructure.prometheus is no longer configured" in result["summary"]
+
+
 def test_without_prometheus_a_list_is_enough(infra):
     infra.configure({"prometheus": None})
     result = Run(infra.env, nodes=["db"]).end()

@@ -60,7 +60,9 @@ def _describe(
     action, parameters = assignment.get("action"), assignment.get("parameters")
     if action is None and crew is not None and crew.action is not None:
         action = crew.action
-        parameters = dict(crew.parameters, **{crew.node_parameter: assignment["node"]})
+        parameters = dict(crew.parameters)
+        if crew.node_parameter is not None:
+            parameters[crew.node_parameter] = assignment["node"]
     if action is None:
         return "%s: %s is notified" % (assignment["node"], assignment["crew"])
     values = [

@@ -1,8 +1,9 @@
 """Reads and validates the entry `infrastructure` of the pack's configuration."""
 
 import datetime
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.config.connection import Connection, connection
 from synthralos.config.reader import default_if_none, read_int, read_seconds, require_object
@@ -20,6 +21,9 @@ from synthralos.infrastructure.runbooks import (
     read_outlines,
 )
 from synthralos.sensing.alert_subjects import SubjectRules
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 QUERY, LABEL = "up == 0", "instance"
 MAX_SECONDS = 7 * 24 * 3600
@@ -59,20 +63,20 @@ class Crew:
     """
 
     name: str
-    channels: tuple = ()
-    mail_to: tuple = ()
+    channels: tuple[str, ...] = ()
+    mail_to: tuple[str, ...] = ()
     action: Optional[str] = None
     node_parameter: Optional[str] = "node"
-    parameters: dict = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     approval: str = REQUIRED
     seconds: float = 60.0
-    skills: tuple = ()
+    skills: tuple[str, ...] = ()
     zone: Optional[str] = None
     capacity: Optional[int] = None
     available: bool = True
 
     @property
-    def requires_approval(self):
+    def requires_approval(self) -> bool:
         return self.action is not None and self.approval == REQUIRED
 
 
@@ -107,70 +111,70 @@ class InfrastructureConfig:
 
     prometheus: Optional[Prometheus] = None
     alert_rules: SubjectRules = SubjectRules()
-    topology: tuple = ()
+    topology: tuple[Any, ...] = ()
     topology_from: Optional[str] = None
-    allowed_actions: tuple = ()
-    crews: tuple = ()
+    allowed_actions: tuple[str, ...] = ()
+    crews: tuple[Crew, ...] = ()
     runbooks: tuple[Runbook, ...] = ()
     busy_seconds: int = 3600
     settle_seconds: int = SETTLE_SECONDS
     silence_alerts: bool = False
-    travel_seconds: dict = field(default_factory=dict)
-    holidays: tuple = ()
+    travel_seconds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    holidays: tuple[str, ...] = ()
     weather: Optional[Weather] = None
     fallback: bool = True
     max_tool_calls: int = 10
 
     @classmethod
-    def from_config(cls, entry):
+    def from_config(cls, entry: object) -> "InfrastructureConfig":
         """Parse the mapping under `infrastructure`.
 
         :raises InvalidInput: an entry is invalid; the error names it.
         """
-        entry = require_object("infrastructure", entry)
-        planner = require_object("infrastructure.planner", entry.get("planner"))
-        allowed = tuple(_names("infrastructure.allowed_actions", entry.get("allowed_actions")))
+        fields = require_object("infrastructure", entry)
+        planner = require_object("infrastructure.planner", fields.get("planner"))
+        allowed = tuple(_names("infrastructure.allowed_actions", fields.get("allowed_actions")))
         crews = tuple(
             _crew("infrastructure.crews[%d]" % n, crew, allowed)
-            for n, crew in enumerate(_list("infrastructure.crews", entry.get("crews")))
+            for n, crew in enumerate(_list("infrastructure.crews", fields.get("crews")))
         )
         for crew in crews:
             if sum(crew.name == other.name for other in crews) > 1:
                 hint = "Crew names must be unique"
                 raise InvalidInput("infrastructure.crews", crew.name, "duplicate crew name", hint)
         return cls(
-            prometheus=_prometheus(entry.get("prometheus")),
-            alert_rules=_alert_rules(entry),
-            topology=tuple(_list("infrastructure.topology", entry.get("topology"))),
-            topology_from=entry.get("topology_from") or None,
+            prometheus=_prometheus(fields.get("prometheus")),
+            alert_rules=_alert_rules(fields),
+            topology=tuple(_list("infrastructure.topology", fields.get("topology"))),
+            topology_from=_key(fields, "topology_from"),
             allowed_actions=allowed,
             crews=crews,
             runbooks=parse_runbooks(
-                _list("infrastructure.runbooks", entry.get("runbooks")),
+                _list("infrastructure.runbooks", fields.get("runbooks")),
                 allowed,
                 [crew.name for crew in crews],
             ),
-            busy_seconds=read_int(entry, "busy_seconds", 3600, 0, MAX_SECONDS, "infrastructure."),
+            busy_seconds=read_int(fields, "busy_seconds", 3600, 0, MAX_SECONDS, "infrastructure."),
             settle_seconds=read_int(
-                entry, "settle_seconds", SETTLE_SECONDS, 0, 3600, "infrastructure."
+                fields, "settle_seconds", SETTLE_SECONDS, 0, 3600, "infrastructure."
             ),
-            silence_alerts=_boolean(entry, "silence_alerts"),
-            travel_seconds=_travel(entry.get("travel_seconds")),
-            holidays=tuple(_dates("infrastructure.holidays", entry.get("holidays"))),
-            weather=_weather(entry.get("weather")),
+            silence_alerts=_boolean(fields, "silence_alerts"),
+            travel_seconds=_travel(fields.get("travel_seconds")),
+            holidays=tuple(_dates("infrastructure.holidays", fields.get("holidays"))),
+            weather=_weather(fields.get("weather")),
             fallback=bool(default_if_none(planner.get("fallback"), True)),
             max_tool_calls=read_int(
                 planner, "max_tool_calls", 10, 0, 50, "infrastructure.planner."
             ),
         )
 
-    def crew(self, name):
-        """Return the Crew with this name, or None."""
+    def crew(self, name: str) -> Optional[Crew]:
+        """Return the crew with this name, or None if there is none."""
         return next((crew for crew in self.crews if crew.name == name), None)
 
 
-def load_config(env):
-    """Return the InfrastructureConfig of `env`, and mask its secrets from now on."""
+def load_config(env: "Environment") -> InfrastructureConfig:
+    """Return the configuration of `env`, and mask its secrets from now on."""
     config = InfrastructureConfig.from_config(env.settings.infrastructure)
     for source in (config.prometheus, config.weather):
         if source is not None:
@@ -180,8 +184,8 @@ def load_config(env):
     return config
 
 
-def load_config_or_default(env):
-    """Return the InfrastructureConfig of `env`; if an entry is invalid, what decides about alerts.
+def load_config_or_default(env: "Environment") -> InfrastructureConfig:
+    """Return the configuration of `env`; if an entry is invalid, what decides about alerts.
 
     It is for what must go on then: no alert may be lost, and a run of infrastructure_repair reports
     the invalid entry. So the runbooks are still matched, with their modes; they have no steps.
@@ -192,26 +196,26 @@ def load_config_or_default(env):
         return _readable_parts(env.settings.infrastructure)
 
 
-def _readable_parts(entry):
+def _readable_parts(entry: object) -> InfrastructureConfig:
     if not isinstance(entry, dict):
         return InfrastructureConfig()
-    topology = entry.get("topology")
+    topology, topology_from = entry.get("topology"), entry.get("topology_from")
     return InfrastructureConfig(
         alert_rules=_readable_alert_rules(entry),
         topology=tuple(topology) if isinstance(topology, list) else (),
-        topology_from=entry.get("topology_from") or None,
+        topology_from=topology_from if topology_from and isinstance(topology_from, str) else None,
         runbooks=read_outlines(entry.get("runbooks")),
     )
 
 
-def _readable_alert_rules(entry):
+def _readable_alert_rules(entry: Mapping[str, Any]) -> SubjectRules:
     try:
         return _alert_rules(entry)
     except InvalidInput:
         return SubjectRules()
 
 
-def _alert_rules(entry):
+def _alert_rules(entry: Mapping[str, Any]) -> SubjectRules:
     return SubjectRules(
         labels=_texts(entry, "alert_labels"),
         exporters=_texts(entry, "alert_exporters"),
@@ -220,9 +224,9 @@ def _alert_rules(entry):
     )
 
 
-def _prometheus(entry):
+def _prometheus(raw_entry: object) -> Optional[Prometheus]:
     path = "infrastructure.prometheus"
-    entry = require_object(path, entry)
+    entry = require_object(path, raw_entry)
     if entry.get("base_url") is None:
         return None
     return Prometheus(
@@ -233,15 +237,15 @@ def _prometheus(entry):
     )
 
 
-def _label(path, value):
+def _label(path: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(path, value, "is not a valid label", "Name a label of the samples")
     return value
 
 
-def _weather(entry):
+def _weather(raw_entry: object) -> Optional[Weather]:
     config_path = "infrastructure.weather"
-    entry = require_object(config_path, entry)
+    entry = require_object(config_path, raw_entry)
     if entry.get("base_url") is None:
         return None
     path = entry.get("path") or "/{location}"
@@ -251,8 +255,8 @@ def _weather(entry):
     return Weather(connection(entry, config_path, "token", 5.0, 5.0), path)
 
 
-def _crew(path, entry, allowed):
-    entry = require_object(path, entry)
+def _crew(path: str, raw_entry: object, allowed: tuple[str, ...]) -> Crew:
+    entry = require_object(path, raw_entry)
     action = entry.get("action") or None
     if action is not None and action not in allowed:
         allowed_names = ", ".join(allowed) or "none"
@@ -304,17 +308,18 @@ def _crew(path, entry, allowed):
     )
 
 
-def _address(path, value):
-    name, separator, host = value.rpartition("@") if isinstance(value, str) else ("", "", "")
-    if not name or not host or not value.isprintable() or " " in value:
+def _address(path: str, value: object) -> str:
+    address = value if isinstance(value, str) else ""
+    name, _, host = address.rpartition("@")
+    if not name or not host or not address.isprintable() or " " in address:
         hint = "Write it as name@example.com"
         raise InvalidInput(path + ".mail_to", value, "is not an e-mail address", hint)
-    return value
+    return address
 
 
-def _travel(entry):
+def _travel(entry: object) -> dict[str, dict[str, int]]:
     path = "infrastructure.travel_seconds"
-    travel_seconds = {}
+    travel_seconds: dict[str, dict[str, int]] = {}
     for origin, destinations in require_object(path, entry).items():
         for destination, value in require_object("%s.%s" % (path, origin), destinations).items():
             is_valid = isinstance(value, int) and not isinstance(value, bool) and value >= 0
@@ -327,7 +332,7 @@ def _travel(entry):
     return travel_seconds
 
 
-def _dates(path, value):
+def _dates(path: str, value: object) -> Iterator[str]:
     for n, entry in enumerate(_list(path, value)):
         # YAML parses 2025-12-25 as a date.
         text = entry.isoformat() if isinstance(entry, datetime.date) else entry
@@ -338,13 +343,13 @@ def _dates(path, value):
             raise InvalidInput("%s[%d]" % (path, n), entry, "is not a date", hint) from error
 
 
-def _names(path, value):
+def _names(path: str, value: object) -> list[str]:
     return [
         require_identifier("%s[%d]" % (path, n), name) for n, name in enumerate(_list(path, value))
     ]
 
 
-def _boolean(entry, name):
+def _boolean(entry: Mapping[str, Any], name: str) -> bool:
     value = default_if_none(entry.get(name), False)
     if not isinstance(value, bool):
         path = "infrastructure." + name
@@ -352,7 +357,16 @@ def _boolean(entry, name):
     return value
 
 
-def _texts(entry, name):
+def _key(entry: Mapping[str, Any], name: str) -> Optional[str]:
+    """Return the key of the datastore under `name`, or None if it is blank."""
+    value = entry.get(name) or None
+    if value is not None and not isinstance(value, str):
+        path = "infrastructure." + name
+        raise InvalidInput(path, value, "is not a key of the datastore", "Write the key as text")
+    return value
+
+
+def _texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:
     path = "infrastructure." + name
     texts = _list(path, entry.get(name))
     for n, text in enumerate(texts):
@@ -362,7 +376,7 @@ def _texts(entry, name):
     return tuple(texts)
 
 
-def _list(path, value):
+def _list(path: str, value: object) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):

@@ -12,6 +12,7 @@ from synthralos.infrastructure import (
     turns,
 )
 from synthralos.infrastructure.config import InfrastructureConfig
+from synthralos.infrastructure.crews import AssignmentEntry
 from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime.environment import Environment
@@ -22,11 +23,10 @@ def assign(
     case: dict[str, Any],
     config: InfrastructureConfig,
     requested: Collection[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
+) -> list[AssignmentEntry]:
     """Assign the requested [{node, crew}], update the case, and return the entries.
 
     :param requested: of runbooks too, as runbook_steps.plan returns them.
-    :returns: [{node, crew, status, details}], as crews.assign returns it.
     """
     topology, began_at = Topology.load(env, config), env.now()
     steps: dict[tuple[str, str], NodeStep] = {}
@@ -61,7 +61,7 @@ def _carry_out(
     topology: Topology,
     steps: Mapping[tuple[str, str], NodeStep],
     by_crew: Mapping[str, list[str]],
-) -> list[dict[str, Any]]:
+) -> list[AssignmentEntry]:
     """Run the actions of the steps, then assign to each crew its nodes; return the entries.
 
     :param steps: {(node, crew): the NodeStep of an assignment by a runbook}.
@@ -80,8 +80,11 @@ def _carry_out(
         crew = config.crew(name)
         if crew is None:
             # The configuration has changed since the plan.
-            failure = {"status": crews.FAILED, "details": "the crew is no longer configured"}
-            entries += [dict({"node": node, "crew": name}, **failure) for node in nodes]
+            details = "the crew is no longer configured"
+            entries += [
+                {"node": node, "crew": name, "status": crews.FAILED, "details": details}
+                for node in nodes
+            ]
             continue
         entries += crews.assign(
             env, config, crew, nodes, case["impact"], _seconds_left(env, case), sleep, on_start

@@ -9,6 +9,8 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Callable, Optional, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part, is_name
@@ -21,6 +23,14 @@ from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, times
 from synthralos.storage.stackstorm_api import StackStormError
 from synthralos.telemetry import run_log
 
+if TYPE_CHECKING:
+    from synthralos.escalation.config import EscalationConfig
+    from synthralos.escalation.notifications import Notice
+    from synthralos.infrastructure.config import Crew, InfrastructureConfig
+    from synthralos.infrastructure.impact import ImpactReport, NodeImpact
+    from synthralos.infrastructure.topology import Node
+    from synthralos.runtime.environment import Environment
+
 FORMAT_VERSION = 1
 ASSIGNED, FAILED = "Assigned", "Failed"
 MAX_PAGES = 10
@@ -32,12 +42,34 @@ MAX_NODES_SHOWN = 100
 MAX_TITLE_CHARS, MAX_TEXT_CHARS, MAX_FACT_CHARS = 300, 10_000, 500
 
 
-def crew_loads(env, config):
+class _Outcome(TypedDict):
+    """The outcome of an attempt to assign a node. `status`: ASSIGNED or FAILED."""
+
+    status: str
+    details: str
+
+
+class _Execution(TypedDict, total=False):
+    execution_id: str
+    is_running: bool
+
+
+class AssignmentEntry(_Outcome, _Execution):
+    """The assignment of one node to a crew.
+
+    An action's entry has its `execution_id`, and `is_running` if its end has not been observed.
+    """
+
+    node: str
+    crew: str
+
+
+def crew_loads(env: "Environment", config: "InfrastructureConfig") -> dict[str, int]:
     """Return {crew: number of nodes}, from the assignments of the last `busy_seconds`."""
     return {crew.name: _count_assignments(env, crew, config.busy_seconds) for crew in config.crews}
 
 
-def _count_assignments(env, crew, busy_seconds):
+def _count_assignments(env: "Environment", crew: "Crew", busy_seconds: int) -> int:
     if not busy_seconds:
         return 0
     count, since = 0, env.now() - busy_seconds
@@ -49,23 +81,23 @@ def _count_assignments(env, crew, busy_seconds):
     return count
 
 
-def _prefix(crew):
+def _prefix(crew: "Crew") -> str:
     return "%sassignment.%s." % (PREFIX, encode_key_part(crew.name))
 
 
-def free_capacity(crew, load):
+def free_capacity(crew: "Crew", load: int) -> Optional[int]:
     """Return how many more nodes the crew can take, or None for any number."""
     if not crew.available:
         return 0
     return None if crew.capacity is None else max(0, crew.capacity - load)
 
 
-def is_free(crew, load):
+def is_free(crew: "Crew", load: int) -> bool:
     return free_capacity(crew, load) != 0
 
 
-def unsuitable_reason(crew, node):
-    """Return why `crew` cannot take `node` (a topology.Node), or None if it can."""
+def unsuitable_reason(crew: "Crew", node: "Node") -> Optional[str]:
+    """Return why `crew` cannot take `node`, or None if it can."""
     missing = [skill for skill in node.skills if skill not in crew.skills]
     if missing:
         return "%s lacks %s" % (crew.name, ", ".join(missing))
@@ -77,20 +109,26 @@ def unsuitable_reason(crew, node):
     return None
 
 
-def ignore_start(execution_id):
+def ignore_start(execution_id: str) -> None:
     """Do nothing about an execution that has started."""
 
 
 def assign(
-    env, config, crew, names, report, seconds, sleep=time.sleep, on_start=ignore_start
-):
+    env: "Environment",
+    config: "InfrastructureConfig",
+    crew: "Crew",
+    names: Sequence[str],
+    report: "ImpactReport",
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+    on_start: Callable[[str], None] = ignore_start,
+) -> list[AssignmentEntry]:
     """Assign the nodes `names` to `crew`.
 
     :param report: the impact report, which is sent to people.
     :param seconds: the time limit for all nodes together.
     :param on_start: called with the id of each execution of an action as soon as it has started.
-    :returns: [{node, crew, status, details}], one entry for each node; an action's entry has its
-        execution_id, and `is_running` if its end has not been observed.
+    :returns: one entry for each node.
     """
     if crew.action is not None:
         entries = run_actions(
@@ -98,7 +136,15 @@ def assign(
         )
     else:
         delivery = _notify(env, crew, names, report, seconds, sleep)
-        entries = [dict({"node": name, "crew": crew.name}, **delivery) for name in names]
+        entries = [
+            {
+                "node": name,
+                "crew": crew.name,
+                "status": delivery["status"],
+                "details": delivery["details"],
+            }
+            for name in names
+        ]
     for entry in entries:
         if entry["status"] == ASSIGNED and config.busy_seconds:
             value = json.dumps({"v": FORMAT_VERSION, "node": entry["node"], "run": env.run})
@@ -108,8 +154,15 @@ def assign(
     return entries
 
 
-def _notify(env, crew, names, report, seconds, sleep):
-    """Return {status, details}: Assigned if at least one channel accepted the notification."""
+def _notify(
+    env: "Environment",
+    crew: "Crew",
+    names: Sequence[str],
+    report: "ImpactReport",
+    seconds: float,
+    sleep: Callable[[float], None],
+) -> _Outcome:
+    """Notify the people of a crew: ASSIGNED if at least one channel accepted the notification."""
     try:
         escalation = ticketing.load_config(env, env.settings.escalation)
     except InvalidInput as error:
@@ -118,7 +171,8 @@ def _notify(env, crew, names, report, seconds, sleep):
         mail = dataclasses.replace(escalation.mail, to=list(crew.mail_to))
         escalation = dataclasses.replace(escalation, mail=mail)
     notice = _build_notice(env, crew, names, report)
-    deadline, channel_results, sent = env.now() + seconds, [], False
+    deadline, sent = env.now() + seconds, False
+    channel_results: list[str] = []
     for channel in crew.channels:
         is_sent, details = _send(env, escalation, channel, notice, deadline, sleep)
         sent = sent or is_sent
@@ -129,17 +183,25 @@ def _notify(env, crew, names, report, seconds, sleep):
     }
 
 
-def _send(env, escalation, channel, notice, deadline, sleep):
+def _send(
+    env: "Environment",
+    escalation: "EscalationConfig",
+    channel: str,
+    notice: "Notice",
+    deadline: float,
+    sleep: Callable[[float], None],
+) -> tuple[bool, str]:
     """Send the notification on `channel`; return (whether it was sent, details in words)."""
     if channel != "announcement" and getattr(escalation, channel) is None:
         return False, "escalation.%s is not configured" % channel
+    problem = ""
     for attempt_number in range(1, MAX_ATTEMPTS + 1):
         seconds_left = min(CHANNEL_SECONDS, deadline - env.now())
         if seconds_left < MIN_SECONDS:
             return False, "no time was left"
         try:
-            problem = sender_for(channel)(env, escalation, notice, seconds_left)
-            return True, "sent" if problem is None else "sent; %s" % problem
+            note = sender_for(channel)(env, escalation, notice, seconds_left)
+            return True, "sent" if note is None else "sent; %s" % note
         except RetryableDeliveryError as error:
             problem = str(error)
             if attempt_number < MAX_ATTEMPTS:
@@ -153,12 +215,14 @@ def _send(env, escalation, channel, notice, deadline, sleep):
     return False, problem
 
 
-def _build_notice(env, crew, names, report):
+def _build_notice(
+    env: "Environment", crew: "Crew", names: Sequence[str], report: "ImpactReport"
+) -> "Notice":
     """Build the notification for the channels, in the form of notifications.build_notification."""
     impact_by_node = {node_impact["node"]: node_impact for node_impact in report["nodes"]}
     # The report lists the most severe node first.
-    worst = next(
-        (impact_by_node[name] for name in impact_by_node if name in names), {"criticality": "low"}
+    severity = next(
+        (impact["criticality"] for name, impact in impact_by_node.items() if name in names), "low"
     )
     rows = [_node_line(name, impact_by_node.get(name)) for name in names[:MAX_NODES_SHOWN]]
     if len(names) > MAX_NODES_SHOWN:
@@ -176,7 +240,7 @@ def _build_notice(env, crew, names, report):
     return {
         "action": "trigger",
         "ticket": "A" + hashlib.sha256(identity).hexdigest()[:12],
-        "severity": worst["criticality"],
+        "severity": severity,
         "subject": crew.name,
         "workflow": "infrastructure_repair",
         "cause": "assignment",
@@ -188,50 +252,65 @@ def _build_notice(env, crew, names, report):
     }
 
 
-def _node_line(name, node_impact):
+def _node_line(name: str, node_impact: "Optional[NodeImpact]") -> str:
     if node_impact is None:
         return "- %s" % name
     return "- %s: %s" % (name, describe(node_impact))
 
 
-def run_actions(env, jobs, seconds, sleep=time.sleep, on_start=ignore_start):
+def run_actions(
+    env: "Environment",
+    jobs: "Sequence[tuple[str, Crew]]",
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+    on_start: Callable[[str], None] = ignore_start,
+) -> list[AssignmentEntry]:
     """Start an execution for each job, then wait for all.
 
-    :param jobs: [(name of the node, Crew that is an action)].
+    :param jobs: [(name of the node, crew that is an action)].
     :param seconds: the time limit for all jobs together; that of each crew counts, too.
     :param on_start: as for `assign`.
     :returns: as `assign` returns it.
     """
     problems = {crew.action: _action_problem(env, crew) for _, crew in jobs}
-    entries, started_at = [], env.now()
+    entries: list[AssignmentEntry] = []
+    started_at = env.now()
     for name, crew in jobs:
-        entry = {"node": name, "crew": crew.name, "status": FAILED}
-        entries.append(dict(entry, details=problems[crew.action]))
-        if problems[crew.action] is None:
-            entries[-1].update(_start(env, name, crew))
-            if "execution_id" in entries[-1]:
-                on_start(entries[-1]["execution_id"])
+        execution_id, problem = None, problems[crew.action]
+        if problem is None:
+            execution_id, problem = _start(env, name, crew)
+        entry: AssignmentEntry = {
+            "node": name, "crew": crew.name, "status": FAILED, "details": problem or ""
+        }
+        entries.append(entry)
+        if execution_id is not None:
+            entry["execution_id"] = execution_id
+            on_start(execution_id)
     for entry, (_, crew) in zip(entries, jobs):
         if "execution_id" in entry:
             seconds_left = started_at + min(seconds, crew.seconds) - env.now()
-            entry.update(_wait_for_end(env, entry["execution_id"], max(0.0, seconds_left), sleep))
+            _wait_for_end(env, entry, max(0.0, seconds_left), sleep)
     return entries
 
 
-def _start(env, name, crew):
-    """Start the action of `crew` for a node; return {execution_id}, or {details} of the failure."""
+def _start(
+    env: "Environment", name: str, crew: "Crew"
+) -> tuple[Optional[str], Optional[str]]:
+    """Start the action of `crew` for a node; return (execution id, None), or (None, the reason why
+    it was not started).
+    """
     parameters = dict(crew.parameters)
     if crew.node_parameter is not None:
         if not is_name(name):
-            return {"details": "the node's name cannot be passed to an action"}
+            return None, "the node's name cannot be passed to an action"
         parameters[crew.node_parameter] = name
     try:
-        return {"execution_id": env.api.start(crew.action, parameters)}
+        return env.api.start(crew.action, parameters), None
     except StackStormError as error:
-        return {"details": str(error)}
+        return None, str(error)
 
 
-def _action_problem(env, crew):
+def _action_problem(env: "Environment", crew: "Crew") -> Optional[str]:
     if env.api is None:
         return "there is no StackStorm API to run %s" % crew.action
     try:
@@ -243,12 +322,16 @@ def _action_problem(env, crew):
     return "the action %s is disabled" % crew.action if action.get("enabled") is False else None
 
 
-def _wait_for_end(env, execution_id, seconds, sleep):
+def _wait_for_end(
+    env: "Environment", entry: AssignmentEntry, seconds: float, sleep: Callable[[float], None]
+) -> None:
+    """Wait for the end of an entry's execution, and update the entry."""
     try:
-        status = env.api.wait(execution_id, seconds, sleep)["status"]
+        status = env.api.wait(entry["execution_id"], seconds, sleep)["status"]
     except StackStormError:
         # It has started: a second crew on the node would do more harm than a late failure.
-        details = "started; its end could not be observed"
-        return {"status": ASSIGNED, "details": details, "is_running": True}
-    succeeded = status == "succeeded"
-    return {"status": ASSIGNED if succeeded else FAILED, "details": "it ended as %s" % status}
+        entry["status"], entry["is_running"] = ASSIGNED, True
+        entry["details"] = "started; its end could not be observed"
+        return
+    entry["status"] = ASSIGNED if status == "succeeded" else FAILED
+    entry["details"] = "it ended as %s" % status

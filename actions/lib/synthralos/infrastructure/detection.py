@@ -1,6 +1,8 @@
 """Detects the failed nodes: from a list, an alert, or Prometheus."""
 
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypedDict
 from urllib.parse import urlencode
 
 from synthralos.calls.http import CallError
@@ -13,6 +15,11 @@ from synthralos.infrastructure.promql import require_query
 from synthralos.runtime import run_parameters
 from synthralos.sensing import alert_subjects
 
+if TYPE_CHECKING:
+    from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
+    from synthralos.infrastructure.topology import Topology
+    from synthralos.runtime.environment import Environment
+
 AUTO, LIST, ALERT, QUERY = SOURCES = ("auto", "list", "alert", "query")
 MAX_FAILURES = 200
 MAX_UNRESOLVED = 20
@@ -21,8 +28,45 @@ RETRY_DELAY_SECONDS = 1.0
 QUERY_PATH = "/api/v1/query"
 
 
-def parse_request(config, parameters, payload=None):
-    """Return {source, nodes, query, alert} of a run's parameters; `auto` is resolved.
+class Request(TypedDict):
+    """Where a run finds its failures.
+
+    `source`: LIST, ALERT or QUERY; `query`: PromQL, or None for the configured query; `alert`: one
+    alert, or a group as Alertmanager sends it, or {}.
+    """
+
+    source: str
+    nodes: list[str]
+    query: Optional[str]
+    alert: dict[str, Any]
+
+
+class UnresolvedAlert(TypedDict):
+    """A failure that could not be mapped to a node, and why."""
+
+    name: str
+    reason: str
+
+
+class _FiringAlert(NamedTuple):
+    """A firing alert, by its position in its group.
+
+    :ivar node: its node, or what a label has in place of the name of one, or None.
+    :ivar reason: why it names no node, or None.
+    """
+
+    position: int
+    node: Any
+    labels: dict[str, Any]
+    reason: Optional[str]
+
+
+def parse_request(
+    config: "InfrastructureConfig",
+    parameters: Mapping[str, Any],
+    payload: Optional[Mapping[str, Any]] = None,
+) -> Request:
+    """Return the request of a run's parameters; `auto` is resolved.
 
     :param payload: of the trigger that started the run; used as the alert if there is none.
     :raises InvalidInput: a parameter is invalid, or the source has no input or is not configured.
@@ -62,25 +106,34 @@ def parse_request(config, parameters, payload=None):
     return {"source": source, "nodes": nodes, "query": query, "alert": alert}
 
 
-def _alert_in(payload):
+def _alert_in(payload: Optional[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the alert in a trigger's payload, or {}."""
     if not isinstance(payload, dict):
         return {}
-    body = payload.get("body") if isinstance(payload.get("body"), dict) else payload
+    body: dict[str, Any] = payload
+    if isinstance(payload.get("body"), dict):
+        body = payload["body"]
     is_alert = isinstance(body.get("labels"), dict) or isinstance(body.get("alerts"), list)
     return body if is_alert else {}
 
 
-def detect_failures(env, config, topology, request, seconds, sleep=time.sleep):
+def detect_failures(
+    env: "Environment",
+    config: "InfrastructureConfig",
+    topology: "Topology",
+    request: Request,
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[str], list[UnresolvedAlert]]:
     """Return the failed nodes of `request`, each once, by the topology's names for them.
 
     :param seconds: the time limit for querying Prometheus.
-    :returns: (nodes, unresolved): unresolved is a list of {name, reason} of failures that could
-        not be mapped to a node.
+    :returns: (nodes, the failures that could not be mapped to a node).
     :raises CallError: Prometheus did not respond, or its response is malformed.
     """
+    unresolved_alerts: list[UnresolvedAlert] = []
     if request["source"] == LIST:
-        nodes, unresolved_alerts = request["nodes"], []
+        nodes = request["nodes"]
     elif request["source"] == ALERT:
         nodes, unresolved_alerts = _nodes_of_alert(config, topology, request["alert"])
     else:
@@ -88,30 +141,43 @@ def detect_failures(env, config, topology, request, seconds, sleep=time.sleep):
     return _resolve_names(topology, nodes), unresolved_alerts
 
 
-def query_prometheus(env, config, topology, query, seconds, sleep=time.sleep):
+def query_prometheus(
+    env: "Environment",
+    config: "InfrastructureConfig",
+    topology: "Topology",
+    query: Optional[str],
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[str], list[UnresolvedAlert]]:
     """Like `detect_failures`, from Prometheus only.
 
     :param query: PromQL, or None for the configured query.
     """
-    samples = _query_with_retry(
-        env, config.prometheus, query or config.prometheus.query, seconds, sleep
-    )
-    nodes, unresolved_alerts = [], []
+    prometheus = config.prometheus
+    if prometheus is None:
+        # The configuration has changed since the run began.
+        message = "infrastructure.prometheus is no longer configured"
+        raise CallError(make_failure("configuration", message))
+    samples = _query_with_retry(env, prometheus, query or prometheus.query, seconds, sleep)
+    nodes: list[str] = []
+    unresolved_alerts: list[UnresolvedAlert] = []
     for sample in samples:
         metric = sample.get("metric") if isinstance(sample, dict) else None
         metric = metric if isinstance(metric, dict) else {}
-        name = metric.get(config.prometheus.label)
-        if node_names.is_node_name(name):
+        name = metric.get(prometheus.label)
+        if isinstance(name, str) and node_names.is_node_name(name):
             nodes.append(name)
         else:
-            reason = "its label %s does not name a node" % config.prometheus.label
+            reason = "its label %s does not name a node" % prometheus.label
             unresolved_alerts.append(
                 {"name": shorten_repr(name if name is not None else metric), "reason": reason}
             )
     return _limit(_resolve_names(topology, nodes), unresolved_alerts)
 
 
-def _limit(nodes, unresolved_alerts):
+def _limit(
+    nodes: list[str], unresolved_alerts: list[UnresolvedAlert]
+) -> tuple[list[str], list[UnresolvedAlert]]:
     nodes, extra_nodes = nodes[:MAX_FAILURES], len(nodes) - MAX_FAILURES
     unresolved_alerts, extra_unresolved = (
         unresolved_alerts[:MAX_UNRESOLVED],
@@ -127,13 +193,16 @@ def _limit(nodes, unresolved_alerts):
     return nodes, unresolved_alerts
 
 
-def _resolve_names(topology, names):
+def _resolve_names(topology: "Topology", names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(topology.canonical_name(name) for name in names))
 
 
-def _nodes_of_alert(config, topology, alert):
+def _nodes_of_alert(
+    config: "InfrastructureConfig", topology: "Topology", alert: Mapping[str, Any]
+) -> tuple[list[str], list[UnresolvedAlert]]:
     """Return (nodes, unresolved) of one alert, or of a group as Alertmanager sends it."""
-    nodes, unresolved_alerts = [], []
+    nodes: list[str] = []
+    unresolved_alerts: list[UnresolvedAlert] = []
     for _, node, labels, reason in _firing_alerts(config, topology, alert):
         if reason is None:
             nodes.append(node)
@@ -150,28 +219,30 @@ def _nodes_of_alert(config, topology, alert):
     return _limit(list(dict.fromkeys(nodes)), unresolved_alerts)
 
 
-def labels_by_node(config, topology, alert):
+def labels_by_node(
+    config: "InfrastructureConfig", topology: "Topology", alert: Mapping[str, Any]
+) -> dict[str, dict[int, dict[str, Any]]]:
     """Return {node: {position: labels of the alert}} of the firing alerts, in their order.
 
     :param alert: one alert, or a group as Alertmanager sends it; an alert that names no node is
         left out.
     """
-    labels_of_node = {}
+    labels_of_node: dict[str, dict[int, dict[str, Any]]] = {}
     for position, node, labels, reason in _firing_alerts(config, topology, alert):
         if reason is None:
             labels_of_node.setdefault(node, {})[position] = labels
     return labels_of_node
 
 
-def alerts_in(alert):
+def alerts_in(alert: Mapping[str, Any]) -> list[Any]:
     """Return the alerts of a group as Alertmanager sends it; a single alert is a group of one."""
-    return alert["alerts"] if isinstance(alert.get("alerts"), list) else [alert]
+    alerts = alert.get("alerts")
+    return alerts if isinstance(alerts, list) else [alert]
 
 
-def _firing_alerts(config, topology, alert):
-    """Yield (position, node, labels, None) of each firing alert; if it names no node, (position,
-    name or None, labels, reason).
-    """
+def _firing_alerts(
+    config: "InfrastructureConfig", topology: "Topology", alert: Mapping[str, Any]
+) -> Iterator[_FiringAlert]:
     for n, item in enumerate(alerts_in(alert)):
         path = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
         item = run_parameters.require_object(path, item)
@@ -180,16 +251,25 @@ def _firing_alerts(config, topology, alert):
         labels = run_parameters.require_object(path + ".labels", item.get("labels"))
         subject = alert_subjects.find_subject(labels, config.alert_rules)
         if subject is None:
-            yield n, None, labels, "no label names a node"
+            yield _FiringAlert(n, None, labels, "no label names a node")
         elif not node_names.is_node_name(subject.name):
-            yield n, subject.name, labels, "a label does not name a node"
+            yield _FiringAlert(n, subject.name, labels, "a label does not name a node")
         else:
-            yield n, topology.name_of_subject(subject.name, subject.cluster), labels, None
+            node = topology.name_of_subject(subject.name, subject.cluster)
+            yield _FiringAlert(n, node, labels, None)
 
 
-def _query_with_retry(env, prometheus, query, seconds, sleep):
+def _query_with_retry(
+    env: "Environment",
+    prometheus: "Prometheus",
+    query: str,
+    seconds: float,
+    sleep: Callable[[float], None],
+) -> list[Any]:
     deadline = env.now() + min(seconds, MAX_ATTEMPTS * prometheus.connection.timeout)
-    for attempt_number in range(1, MAX_ATTEMPTS + 1):
+    attempt_number = 0
+    while True:
+        attempt_number += 1
         try:
             return _query_once(env, prometheus, query, deadline - env.now())
         except CallError as error:
@@ -203,7 +283,9 @@ def _query_with_retry(env, prometheus, query, seconds, sleep):
             sleep(RETRY_DELAY_SECONDS)
 
 
-def _query_once(env, prometheus, query, seconds):
+def _query_once(
+    env: "Environment", prometheus: "Prometheus", query: str, seconds: float
+) -> list[Any]:
     connection = prometheus.connection
     path = "%s?%s" % (QUERY_PATH, urlencode({"query": query.encode("utf-8", "replace")}))
     response = env.client.request(connection, "GET", path, min(seconds, connection.timeout))
@@ -212,7 +294,8 @@ def _query_once(env, prometheus, query, seconds):
     body = response.json()
     data = body.get("data") if isinstance(body, dict) else None
     result = data.get("result") if isinstance(data, dict) else None
-    if not isinstance(result, list) or data.get("resultType") not in ("vector", "matrix"):
+    kind = data.get("resultType") if isinstance(data, dict) else None
+    if not isinstance(result, list) or kind not in ("vector", "matrix"):
         message = "Prometheus did not return samples; the query must evaluate to a vector"
         raise CallError(make_failure("malformed_answer", message))
     if not result and is_partial(body):

@@ -88,7 +88,7 @@ def _detect_cascade(
 
     One that is merely missing from the query may have vanished with its series.
     """
-    unresolved_alerts: list[dict[str, str]] = []
+    unresolved_alerts: list[detection.UnresolvedAlert] = []
     try:
         nodes, unresolved_alerts = failed_nodes.query_prometheus(env, case, config, topology)
     except CallError:
@@ -124,7 +124,11 @@ def estimate(env: Environment, case: dict[str, Any]) -> Result:
     topology = Topology.load(env, load_config(env))
     report = case["impact"] = impact.estimate(topology, all_failed(case))
     node_summaries = [
-        {name: node_impact[name] for name in ("node", "criticality", "population_affected")}
+        {
+            "node": node_impact["node"],
+            "criticality": node_impact["criticality"],
+            "population_affected": node_impact["population_affected"],
+        }
         for node_impact in report["nodes"]
         if node_impact["node"] in case["failures"]
     ]

@@ -12,7 +12,7 @@ from synthralos.runtime.environment import Environment
 
 def query_prometheus(
     env: Environment, case: dict[str, Any], config: InfrastructureConfig, topology: Topology
-) -> tuple[list[str], list[dict[str, str]]]:
+) -> tuple[list[str], list[detection.UnresolvedAlert]]:
     """Ask Prometheus which nodes are down now, and remember them as seen.
 
     :returns: (nodes, unresolved), as detection.detect_failures returns them.
@@ -38,8 +38,10 @@ def add_failures(case: dict[str, Any], nodes: Iterable[str]) -> list[str]:
     return new
 
 
-def add_unresolved(case: dict[str, Any], unresolved_alerts: Iterable[dict[str, str]]) -> None:
-    """Add failures that could not be mapped to a node, [{name, reason}], each once."""
+def add_unresolved(
+    case: dict[str, Any], unresolved_alerts: Iterable[detection.UnresolvedAlert]
+) -> None:
+    """Add failures that could not be mapped to a node, each once."""
     case["unresolved_alerts"] += [
         entry for entry in unresolved_alerts if entry not in case["unresolved_alerts"]
     ]

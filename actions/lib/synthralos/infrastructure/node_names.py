@@ -1,11 +1,13 @@
 """Validates the names of nodes, as operators and monitoring systems use them."""
 
+from typing import Any
+
 from synthralos.core.errors import InvalidInput
 
 MAX_NAME_CHARS = 200
 
 
-def is_node_name(value):
+def is_node_name(value: Any) -> bool:
     """Return whether `value` can name a node.
 
     A name has 1 to MAX_NAME_CHARS printable characters and no blank at either end. This is wider
@@ -17,16 +19,16 @@ def is_node_name(value):
     )
 
 
-def host_of(address):
+def host_of(address: str) -> str:
     """Return `host:port` without its port; anything else, such as an IPv6 address, as it is."""
     host, colon, port = address.rpartition(":")
     is_plain_ipv6 = ":" in host and not host.endswith("]")
     return host if colon and host and port.isdigit() and not is_plain_ipv6 else address
 
 
-def require_node_name(field, value):
+def require_node_name(field: str, value: Any) -> str:
     """Return `value` if it can name a node, else raise InvalidInput."""
-    if is_node_name(value):
+    if isinstance(value, str) and is_node_name(value):
         return value
     raise InvalidInput(
         field,
@@ -36,7 +38,7 @@ def require_node_name(field, value):
     )
 
 
-def require_node_list(field, values):
+def require_node_list(field: str, values: Any) -> list[str]:
     """Return the node names in a list, each once and in order.
 
     :raises InvalidInput: `values` is not a list of node names.

@@ -4,6 +4,7 @@ A run has succeeded when every node that failed is repaired, as its check has sh
 people, or was assigned and cannot be checked; also when a person refused the actions for it.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from synthralos.core.errors import InvalidInput
@@ -22,7 +23,7 @@ from synthralos.infrastructure.impact import rank
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.runtime.environment import Environment
-from synthralos.runtime.failure_record import FailedRun
+from synthralos.runtime.failure_record import FailedRun, FailureRecord
 
 WORKFLOW = "infrastructure_repair"
 # Of a run whose subject has no name, or that ended before it knew one.
@@ -39,7 +40,7 @@ MAX_STEPS, OUT_OF_TIME = "max_steps_reached", "out_of_time"
 _SUCCESS_OUTCOMES = (HEALTHY, REPAIRED, ASSIGNED)
 
 
-def finish(env, case):
+def finish(env: Environment, case: dict[str, Any]) -> dict[str, Any]:
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
     turns.leave(env, case)
     silences.end(env, case["run"], case)
@@ -63,7 +64,7 @@ def finish(env, case):
     return dict({"summary": summary, "next_task": "failed"}, **result)
 
 
-def outcome_of(case):
+def outcome_of(case: Mapping[str, Any]) -> tuple[str, bool]:
     """(outcome, whether the run succeeded) of a run that has ended; no check is pending any more.
     """
     missing = case["failures"] or case["unresolved_alerts"]
@@ -88,7 +89,7 @@ def outcome_of(case):
     return REPAIRED, True
 
 
-def _check_reason(case):
+def _check_reason(case: Mapping[str, Any]) -> Optional[str]:
     """Why the checks of a run do not show its nodes as repaired; None if they are not the reason.
     """
     open_checks = [
@@ -105,14 +106,16 @@ def _check_reason(case):
     return "not shown to be repaired: %s" % summarize_names(texts)
 
 
-def unassigned_nodes(case):
+def unassigned_nodes(case: Mapping[str, Any]) -> list[str]:
     """The nodes that no crew has: none was found, a person refused, or the repair did not help."""
     nodes = case["failures"] + case["refused_nodes"]
     nodes += check_records.nodes_with(case, check_records.NOT_REPAIRED)
     return list(dict.fromkeys(nodes))
 
 
-def log_failure(env, case, parameters):
+def log_failure(
+    env: Environment, case: Optional[dict[str, Any]], parameters: dict[str, Any]
+) -> dict[str, Any]:
     """The result of log_infrastructure_failure, for a run that a task ended.
 
     :param case: what the last task left, as failure_record.failed_run takes it.
@@ -136,12 +139,11 @@ def record_failure(
     case: Optional[dict[str, Any]],
     parameters: dict[str, Any],
     error: dict[str, Any],
-) -> dict[str, Any]:
+) -> FailureRecord:
     """Write the record of a run that did not see to every failed node.
 
     :param case: of the run, or None; parameters: of the run, unchecked.
     :param error: {cause, message, reason ...}, of the run.
-    :returns: what failure_record.record_failed_run returns.
     """
     case = failure_record.complete_case(case)
     subject, criticality = _subject(case, parameters)
@@ -213,11 +215,11 @@ def _subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> tupl
         )
         return (worst if is_name(worst) else SUBJECT), criticality
     nodes = parameters.get("nodes")
-    first = nodes[0] if isinstance(nodes, list) and nodes else None
+    first: Any = nodes[0] if isinstance(nodes, list) and nodes else None
     return (first if is_name(first) else SUBJECT), "medium"
 
 
-def run_report(case):
+def run_report(case: Mapping[str, Any]) -> dict[str, Any]:
     """What every end of a run tells: a mapping of lists, mappings, numbers and enums."""
     return {
         "outcome": case["outcome"],
@@ -236,7 +238,7 @@ def run_report(case):
     }
 
 
-def _counts_text(case):
+def _counts_text(case: Mapping[str, Any]) -> str:
     assigned = {entry["node"] for entry in case["assignments"] if entry["status"] == crews.ASSIGNED}
     parts = ["%d failed" % len(all_failed(case)), "%d assigned" % len(assigned)]
     repaired = check_records.repaired_nodes(case)
@@ -253,13 +255,13 @@ def _counts_text(case):
     return "; ".join(parts)
 
 
-def all_failed(case):
+def all_failed(case: Mapping[str, Any]) -> list[str]:
     """Every node that the run has had to do with, each once, in the order they were found."""
     handled = [assignment["node"] for assignment in case["assignments"]]
     repair_nodes = set(handled) | set(case["failures"]) | set(case["refused_nodes"])
     return [name for name in case["known"] if name in repair_nodes]
 
 
-def summarize_names(names, maximum=5):
+def summarize_names(names: Sequence[str], maximum: int = 5) -> str:
     text = ", ".join(names[:maximum])
     return text if len(names) <= maximum else "%s and %d more" % (text, len(names) - maximum)

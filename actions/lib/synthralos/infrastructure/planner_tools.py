@@ -6,13 +6,20 @@ in a response of the LLM is rejected. `assign_repair_crew` is not a tool but the
 
 import datetime
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import quote
 
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import crews
+
+if TYPE_CHECKING:
+    from synthralos.escalation.ticket_evidence import Evidence
+    from synthralos.infrastructure.config import Crew, InfrastructureConfig
+    from synthralos.infrastructure.topology import Topology
+    from synthralos.runtime.environment import Environment
 
 ASSIGN = "assign_repair_crew"
 DAY_BEGINS, EVENING_BEGINS, NIGHT_BEGINS = 6, 18, 22
@@ -29,15 +36,15 @@ class PlannerFacts:
     :ivar evidence: of the failures, for the prompt.
     """
 
-    env: Any
-    config: Any
-    topology: Any
-    failures: tuple
-    loads: dict
-    exclude: dict = field(default_factory=dict)
-    evidence: list = field(default_factory=list)
+    env: "Environment"
+    config: "InfrastructureConfig"
+    topology: "Topology"
+    failures: tuple[str, ...]
+    loads: Mapping[str, int]
+    exclude: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    evidence: "Sequence[Evidence]" = field(default_factory=list)
 
-    def zones(self):
+    def zones(self) -> list[str]:
         """Return the zones that the configuration names anywhere."""
         named = [crew.zone for crew in self.config.crews]
         named += [node.zone for node in self.topology.nodes.values()]
@@ -51,38 +58,50 @@ class Tool:
     """A tool that the planner may call.
 
     :ivar arguments: {name: kind}, all required; a kind is a key of ARGUMENT_KINDS.
-    :ivar run: a callable (facts, **arguments) -> a JSON value.
+    :ivar run: called with (facts, **arguments); returns a JSON value.
     """
 
     description: str
-    run: Callable
-    arguments: dict = field(default_factory=dict)
+    run: Callable[..., Any]
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
 
-def _available_crews(facts):
+def _available_crews(facts: PlannerFacts) -> list[dict[str, Any]]:
     return [_crew(facts, crew) for crew in facts.config.crews if _free(facts, crew)]
 
 
-def _crew(facts, crew):
-    crew_info = {"crew_id": crew.name, "location": crew.zone, "skills": list(crew.skills)}
-    crew_info["assigned"] = facts.loads.get(crew.name, 0)
-    crew_info["room"] = crews.free_capacity(crew, crew_info["assigned"])
-    return dict(crew_info, requires_approval=crew.requires_approval)
+def _crew(facts: PlannerFacts, crew: "Crew") -> dict[str, Any]:
+    load = facts.loads.get(crew.name, 0)
+    return {
+        "crew_id": crew.name,
+        "location": crew.zone,
+        "skills": list(crew.skills),
+        "assigned": load,
+        "room": crews.free_capacity(crew, load),
+        "requires_approval": crew.requires_approval,
+    }
 
 
-def _free(facts, crew):
+def _configured_crew(facts: PlannerFacts, crew_id: str) -> "Crew":
+    """Return the crew of a valid argument."""
+    crew = facts.config.crew(crew_id)
+    assert crew is not None
+    return crew
+
+
+def _free(facts: PlannerFacts, crew: "Crew") -> bool:
     return crews.is_free(crew, facts.loads.get(crew.name, 0))
 
 
-def _is_available(facts, crew_id):
-    return {"crew_id": crew_id, "is_available": _free(facts, facts.config.crew(crew_id))}
+def _is_available(facts: PlannerFacts, crew_id: str) -> dict[str, Any]:
+    return {"crew_id": crew_id, "is_available": _free(facts, _configured_crew(facts, crew_id))}
 
 
-def _location(facts, crew_id):
-    return {"crew_id": crew_id, "location": facts.config.crew(crew_id).zone}
+def _location(facts: PlannerFacts, crew_id: str) -> dict[str, Any]:
+    return {"crew_id": crew_id, "location": _configured_crew(facts, crew_id).zone}
 
 
-def _travel(facts, origin, destination):
+def _travel(facts: PlannerFacts, origin: str, destination: str) -> dict[str, Any]:
     travel_seconds = facts.config.travel_seconds
     seconds = travel_seconds.get(origin, {}).get(
         destination, travel_seconds.get(destination, {}).get(origin)
@@ -92,32 +111,34 @@ def _travel(facts, origin, destination):
     return {"origin": origin, "destination": destination, "seconds": seconds}
 
 
-def _repair(facts, node):
+def _repair(facts: PlannerFacts, node: str) -> dict[str, Any]:
     return {"node": node, "seconds": facts.topology.node(node).repair_seconds}
 
 
-def _time_of_day(facts, hour):
+def _time_of_day(facts: PlannerFacts, hour: int) -> str:
     if DAY_BEGINS <= hour < EVENING_BEGINS:
         return "daytime"
     return "evening" if EVENING_BEGINS <= hour < NIGHT_BEGINS else "overnight"
 
 
-def _is_weekend(facts, date):
+def _is_weekend(facts: PlannerFacts, date: str) -> dict[str, Any]:
     return {"date": date, "is_weekend": datetime.date.fromisoformat(date).weekday() >= 5}
 
 
-def _is_holiday(facts, date):
+def _is_holiday(facts: PlannerFacts, date: str) -> dict[str, Any]:
     return {"date": date, "is_holiday": date in facts.config.holidays}
 
 
-def _weather(facts, location):
+def _weather(facts: PlannerFacts, location: str) -> dict[str, Any]:
     weather = facts.config.weather
+    # See available_tools.
+    assert weather is not None
     path = weather.path.replace("{location}", quote(location, safe=""))
     try:
         response = facts.env.client.request(
             weather.connection, "GET", path, weather.connection.timeout
         )
-        weather_info = (
+        weather_info: Any = (
             response.json() if 200 <= response.status < 300 else {"error": response.status}
         )
     except CallError as error:
@@ -150,14 +171,14 @@ TOOLS = {
 }
 
 
-def available_tools(config):
+def available_tools(config: "InfrastructureConfig") -> list[str]:
     """Return the names of the tools that this configuration supports."""
     return [
         name for name in TOOLS if name != "get_weather_at_location" or config.weather is not None
     ]
 
 
-def run_tool(facts, name, arguments):
+def run_tool(facts: PlannerFacts, name: str, arguments: Mapping[str, Any]) -> Any:
     """Return the tool's result.
 
     :raises InvalidInput: the tool or an argument is unknown, missing or invalid.
@@ -183,15 +204,15 @@ def run_tool(facts, name, arguments):
     return tool.run(facts, **arguments)
 
 
-def _is_date(facts, value):
+def _is_date(facts: PlannerFacts, value: Any) -> bool:
     try:
-        return datetime.date.fromisoformat(value).isoformat() == value
+        return bool(datetime.date.fromisoformat(value).isoformat() == value)
     except (TypeError, ValueError):
         return False
 
 
 # kind: (expected value, a callable (facts, value) -> whether the value is valid).
-ARGUMENT_KINDS = {
+ARGUMENT_KINDS: dict[str, tuple[str, Callable[[PlannerFacts, Any], bool]]] = {
     "crew": (
         "the crew_id of a configured crew",
         lambda facts, value: isinstance(value, str) and facts.config.crew(value) is not None,
@@ -216,7 +237,7 @@ ARGUMENT_KINDS = {
 }
 
 
-def tool_descriptions(config):
+def tool_descriptions(config: "InfrastructureConfig") -> list[str]:
     """Return a line for each available tool: name(argument: kind) - description."""
     return [
         "%s(%s) - %s" % (

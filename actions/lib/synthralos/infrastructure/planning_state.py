@@ -16,6 +16,7 @@ from synthralos.infrastructure import (
     runbook_steps,
 )
 from synthralos.infrastructure.config import InfrastructureConfig, load_config
+from synthralos.infrastructure.crew_planner import PlannerInfo
 from synthralos.infrastructure.infrastructure_repair import (
     EXECUTION,
     FINAL,
@@ -118,12 +119,11 @@ def _end_unplanned(
 
 def make_plan(
     env: Environment, case: dict[str, Any], config: InfrastructureConfig
-) -> tuple[Optional[RepairPlan], Optional[dict[str, Any]]]:
+) -> tuple[Optional[RepairPlan], Optional[PlannerInfo]]:
     """Plan by the runbooks, then by the LLM if one is configured, then by the rules.
 
     :returns: (plan, planner_info). The plan is None if the LLM made no decision and the rules may
-        not plan. planner_info is the statistics of asking the LLM, {asked, retry_count, tool_calls,
-        reason}, or None if it was not asked.
+        not plan. planner_info is None if the LLM was not asked, and has no thoughts.
     """
     topology = Topology.load(env, config)
     by_runbook, unassigned, facts = _plan_by_runbooks(env, case, config, topology)
@@ -213,7 +213,7 @@ def _loads(
     env: Environment, case: Mapping[str, Any], config: InfrastructureConfig
 ) -> dict[str, int]:
     """Return {crew: number of nodes}, including this run's own even if they are not stored."""
-    loads: dict[str, int] = crews.crew_loads(env, config)
+    loads = crews.crew_loads(env, config)
     for crew in config.crews:
         own_count = sum(
             assignment["crew"] == crew.name and assignment["status"] == crews.ASSIGNED

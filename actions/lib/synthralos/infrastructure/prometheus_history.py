@@ -227,7 +227,7 @@ class NodeHistory:
         series_by_node: SeriesByNode = {}
         for series in query_series(self._calls, prometheus, query, window):
             name = series.labels.get(prometheus.label)
-            if node_names.is_node_name(name):
+            if isinstance(name, str) and node_names.is_node_name(name):
                 by_key = series_by_node.setdefault(self._topology.canonical_name(name), {})
                 key = likeness.series_key(series.labels, self._config.alert_rules)
                 by_key[key] = _merge(by_key.get(key, NO_SERIES), series)

@@ -88,7 +88,7 @@ class Calls:
 
 
 def find_alerts(
-    env: Environment, config: InfrastructureConfig, topology: Topology, request: Mapping[str, Any]
+    env: Environment, config: InfrastructureConfig, topology: Topology, request: detection.Request
 ) -> dict[str, list[AlertKey]]:
     """Return the alerts of a run by node, as far as Alertmanager can be asked for them.
 
@@ -107,7 +107,7 @@ def find_alerts(
         try:
             [payload] = alert_payloads.from_webhook(dict(body, alerts=[item]), env.now())
             nodes, _ = detection.detect_failures(
-                env, config, topology, dict(request, alert=item), 0.0
+                env, config, topology, {**request, "alert": item}, 0.0
             )
         except InvalidInput:
             # It names no node: the run reports it as unresolved.

@@ -23,6 +23,7 @@ from synthralos.infrastructure import (
     runbook_parameters,
 )
 from synthralos.infrastructure.config import Crew, InfrastructureConfig
+from synthralos.infrastructure.crews import AssignmentEntry
 from synthralos.infrastructure.parameter_names import holds_host
 from synthralos.infrastructure.runbooks import Runbook, RunbookStep, find_runbook
 from synthralos.infrastructure.topology import Topology
@@ -213,7 +214,7 @@ def crew_of(config: InfrastructureConfig, topology: Topology, node_step: NodeSte
     """
     step = node_step.step
     if step.crew is not None:
-        crew: Optional[Crew] = config.crew(step.crew)
+        crew = config.crew(step.crew)
         if crew is None:
             raise InvalidInput("crew", step.crew, "is no longer configured", "Start the run again")
         _require_known_node(topology, node_step, crew)
@@ -295,14 +296,14 @@ def run_steps(
     seconds: float,
     sleep: Callable[[float], None] = time.sleep,
     on_start: Callable[[str], None] = crews.ignore_start,
-) -> list[dict[str, Any]]:
+) -> list[AssignmentEntry]:
     """Run the actions of the steps, side by side.
 
     :param seconds: the time limit for all of them together.
     :param sleep: called while they run, again and again; on_start: with the id of each execution.
-    :returns: [{node, crew, status, details, execution_id}], as crews.assign returns it.
     """
-    entries, jobs = [], []
+    entries: list[AssignmentEntry] = []
+    jobs: list[tuple[str, Crew]] = []
     for node_step in steps:
         try:
             _require_runnable(env, node_step.step)
@@ -314,10 +315,7 @@ def run_steps(
                 "node": node_step.node, "crew": node_step.crew,
                 "status": crews.FAILED, "details": details,
             })
-    started: list[dict[str, Any]] = crews.run_actions(
-        env, jobs, seconds, sleep, on_start
-    )
-    return entries + started
+    return entries + crews.run_actions(env, jobs, seconds, sleep, on_start)
 
 
 def _require_runnable(env: Environment, step: RunbookStep) -> None:

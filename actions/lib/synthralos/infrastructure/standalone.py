@@ -1,5 +1,8 @@
 """The tasks of infrastructure_repair as standalone actions with plain parameters."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
@@ -17,10 +20,14 @@ from synthralos.infrastructure import impact as impacts
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
 
+if TYPE_CHECKING:
+    from synthralos.infrastructure.infrastructure_repair import Result
+    from synthralos.runtime.environment import Environment
+
 DETECTION_SECONDS = 60.0
 
 
-def detect(env, parameters):
+def detect(env: "Environment", parameters: Mapping[str, Any]) -> "tuple[bool, Result]":
     """Run detect_failure_nodes outside a run.
 
     :returns: (succeeded, {failures, unresolved_alerts, source}).
@@ -45,7 +52,9 @@ def detect(env, parameters):
     }
 
 
-def build_case(env, parameters, names, started):
+def build_case(
+    env: "Environment", parameters: Mapping[str, Any], names: Any, started: float
+) -> dict[str, Any]:
     """Build the case of a standalone action in which the nodes `names` have failed."""
     inputs = dict(parameters, source=detection.LIST, nodes=names)
     case = infrastructure_repair.new_case(env, inputs, started)
@@ -58,21 +67,25 @@ def build_case(env, parameters, names, started):
     return case
 
 
-def estimate(env, parameters, started):
+def estimate(env: "Environment", parameters: Mapping[str, Any], started: float) -> "Result":
     """Run estimate_impact outside a run; return its result."""
     case = build_case(env, parameters, parameters.get("nodes") or [], started)
     summary = impacts.describe(case["impact"]["total"])
     return {"summary": summary, "impact": case["impact"]}
 
 
-def plan(env, parameters, started):
+def plan(
+    env: "Environment", parameters: Mapping[str, Any], started: float
+) -> "tuple[bool, Result]":
     """Run plan_repairs outside a run; return (succeeded, result)."""
     case = build_case(env, parameters, parameters.get("nodes") or [], started)
     repair_plan, planner_info = planning_state.make_plan(env, case, load_config(env))
     if repair_plan is None:
+        # Only the LLM, once it was asked, can leave a run without a plan.
+        assert planner_info is not None
         error = {"cause": outcome.MAX_RETRIES, "message": planner_info["reason"]}
         return False, {
-            "summary": "no plan: " + planner_info["reason"],
+            "summary": "no plan: %s" % planner_info["reason"],
             "error": error,
             "planner": planner_info,
         }
@@ -81,13 +94,15 @@ def plan(env, parameters, started):
         count_noun(len(repair_plan["assignments"]), "node"),
         len(repair_plan["unassigned"]),
     )
-    result = {"summary": summary, "plan": repair_plan, "impact": case["impact"]}
+    result: Result = {"summary": summary, "plan": repair_plan, "impact": case["impact"]}
     if planner_info is not None:
         result["planner"] = planner_info
     return not repair_plan["unassigned"], result
 
 
-def assign(env, parameters, started):
+def assign(
+    env: "Environment", parameters: Mapping[str, Any], started: float
+) -> "tuple[bool, Result]":
     """Run assign_repair_crew outside a run: assign node_ids to crew_ids, pair by pair.
 
     :returns: (succeeded, result).

@@ -1,13 +1,19 @@
 """The topology: dependencies between nodes, their criticality, and the people they serve."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.core import bounded_json
 from synthralos.core.causes import SEVERITIES
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.infrastructure import node_names
+
+if TYPE_CHECKING:
+    from synthralos.infrastructure.config import InfrastructureConfig
+    from synthralos.runtime.environment import Environment
+    from synthralos.storage.datastore import BestEffortDatastore
 
 CRITICALITIES = SEVERITIES
 MAX_NODES = 10_000
@@ -28,33 +34,32 @@ class Node:
     """
 
     name: str
-    depends_on: tuple = ()
+    depends_on: tuple[str, ...] = ()
     criticality: str = CRITICALITIES[0]
     people: int = 0
     zone: Optional[str] = None
-    skills: tuple = ()
+    skills: tuple[str, ...] = ()
     repair_seconds: Optional[int] = None
 
 
 class Topology:
     """A dependency graph of nodes.
 
-    :param nodes: Nodes; a node that is only named as a dependency need not be among them.
+    :param nodes: a node that is only named as a dependency need not be among them.
     :ivar nodes: {name: Node}.
     """
 
-    def __init__(self, nodes=()):
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self.nodes = {node.name: node for node in nodes}
-        self._dependents = {}
+        self._dependents: dict[str, list[str]] = {}
         for node in self.nodes.values():
             for dependency in node.depends_on:
                 self._dependents.setdefault(dependency, []).append(node.name)
 
     @classmethod
-    def load(cls, env, config):
+    def load(cls, env: "Environment", config: "InfrastructureConfig") -> "Topology":
         """Return the configured topology; nodes stored in the datastore override it.
 
-        :param config: an InfrastructureConfig.
         :raises InvalidInput: a node is invalid, or the datastore key is missing or unavailable.
         """
         entries = list(config.topology)
@@ -62,23 +67,24 @@ class Topology:
             entries += _stored(env.store, config.topology_from)
         return cls(read_nodes("infrastructure.topology", entries))
 
-    def __contains__(self, name):
+    def __contains__(self, name: str) -> bool:
         return name in self.nodes or name in self._dependents
 
-    def node(self, name):
-        """Return the Node with this name, or one with default values if it is not described."""
+    def node(self, name: str) -> Node:
+        """Return the node with this name, or one with default values if it is not described."""
         return self.nodes.get(name) or Node(name)
 
-    def dependents(self, name):
+    def dependents(self, name: str) -> Sequence[str]:
         """Return the names of the nodes that depend on `name` directly."""
         return self._dependents.get(name, [])
 
-    def downstream(self, name):
+    def downstream(self, name: str) -> list[str]:
         """Return all nodes that depend on `name`, directly or not, nearest first.
 
         `name` itself is not included. Cycles are allowed: each node is listed once.
         """
-        seen, level = {name: None}, [name]
+        seen: dict[str, None] = {name: None}
+        level = [name]
         while level:
             level = [
                 above for below in level for above in self.dependents(below) if above not in seen
@@ -86,14 +92,14 @@ class Topology:
             seen.update(dict.fromkeys(level))
         return list(seen)[1:]
 
-    def canonical_name(self, name):
+    def canonical_name(self, name: str) -> str:
         """Return the topology's name of the node: without the port if only that is known."""
         host, colon, port = name.rpartition(":")
         if name not in self and colon and port.isdigit() and host in self:
             return host
         return name
 
-    def name_of_subject(self, name, cluster=None):
+    def name_of_subject(self, name: str, cluster: Optional[str] = None) -> str:
         """Return the topology's name of what an alert is about.
 
         It may have the node with its cluster, without it, or without the namespace of `name` too.
@@ -110,7 +116,7 @@ class Topology:
                 return canonical_name
         return name
 
-    def clusters_with(self, name):
+    def clusters_with(self, name: str) -> list[str]:
         """Return the clusters in whose nodes `name` occurs: the nodes are `cluster/name`.
 
         They may be named without the namespace of `name`, too; see name_of_subject.
@@ -126,8 +132,8 @@ class Topology:
         return clusters
 
 
-def read_nodes(path, entries):
-    """Parse a list of mappings into Nodes.
+def read_nodes(path: str, entries: Any) -> list[Node]:
+    """Parse a list of mappings.
 
     :raises InvalidInput: an entry is invalid; the error names the first.
     """
@@ -138,7 +144,7 @@ def read_nodes(path, entries):
     return [_node("%s[%d]" % (path, n), entry) for n, entry in enumerate(entries)]
 
 
-def _node(path, entry):
+def _node(path: str, entry: Any) -> Node:
     if not isinstance(entry, dict):
         raise InvalidInput(path, entry, "must be an object", _HINT)
     unknown = sorted(str(name) for name in set(entry) - set(_KEYS))
@@ -169,14 +175,14 @@ def _node(path, entry):
     )
 
 
-def _count(path, value, maximum):
+def _count(path: str, value: Any, maximum: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
         hint = "Use an integer from 0 to %d" % maximum
         raise InvalidInput(path, value, "is out of range", hint)
     return value
 
 
-def _stored(store, key):
+def _stored(store: "BestEffortDatastore", key: str) -> list[Any]:
     """Read the entries under the datastore key: a JSON list of nodes, or {"nodes": [...]}."""
     path = "infrastructure.topology_from"
     text = store.get(key)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synthralos.reports.document import Table, Text
+from synthralos.reports.document import Block, Cell, Fact, Table, Text
 from synthralos.telemetry import llm_pricing
+
+if TYPE_CHECKING:
+    from synthralos.reports.run_data import RunData
+    from synthralos.runtime.environment import Environment
+    from synthralos.telemetry.llm_pricing import CallRow
 
 
 @dataclass
@@ -37,19 +42,19 @@ class ModelUsage:
         self.is_priced = self.is_priced and (cost is not None or input_tokens is None)
 
 
-def llm_costs(env, run):
+def llm_costs(env: Environment, run: RunData) -> tuple[list[Fact], tuple[Block, ...]]:
     """Return (facts for the head of a report, blocks) of the LLM calls of a run.
 
     They are those that the run recorded, else those that its output describes.
     """
     calls = [call for group in run.attempt_groups for call in group.calls]
-    usage_by_model = {}
+    usage_by_model: dict[tuple[Any, Any], ModelUsage] = {}
     for call in calls or _calls_from_output(env, run):
         usage_by_model.setdefault((call[0], call[1]), ModelUsage()).add(call)
     if not usage_by_model:
         return [], ()
     currency = run.summary.get("currency") or env.settings.currency
-    rows = [
+    rows: list[list[Cell]] = [
         [
             "%s/%s" % model, usage.calls, usage.failed, usage.input_tokens, usage.output_tokens,
             money(usage.cost, currency) if usage.is_priced else "no price",
@@ -58,7 +63,7 @@ def llm_costs(env, run):
     ]
     usages = list(usage_by_model.values())
     tokens = sum(usage.input_tokens + usage.output_tokens for usage in usages)
-    facts = [("Tokens", f"{tokens:,}")]
+    facts: list[Fact] = [("Tokens", f"{tokens:,}")]
     priced = [usage for usage in usages if usage.is_priced]
     if priced and tokens:
         cost_text = money(sum(usage.cost for usage in priced), currency)
@@ -69,16 +74,16 @@ def llm_costs(env, run):
     return facts, (Table(columns, rows, tuple(columns[1:])), Text(note))
 
 
-def money(amount, currency):
+def money(amount: float, currency: str) -> str:
     """Format an amount: two decimals from 1 on, up to six below."""
     digits = 2 if amount >= 1 or amount == 0 else 6
     text = ("%.*f" % (digits, amount)).rstrip("0") if digits > 2 else "%.2f" % amount
     return "%s %s" % (text, currency)
 
 
-def _calls_from_output(env, run):
+def _calls_from_output(env: Environment, run: RunData) -> list[CallRow]:
     """Return the calls of a run without a summary, in the form of llm_pricing."""
-    calls = []
+    calls: list[CallRow] = []
     result = run.top.output.get("result")
     result = result if isinstance(result, dict) else {}
     _append_call(env, calls, result.get("provider"), result.get("model"), result.get("usage"))
@@ -89,9 +94,12 @@ def _calls_from_output(env, run):
     return calls
 
 
-def _append_call(env, calls, provider, model, usage):
+def _append_call(
+    env: Environment, calls: list[CallRow], provider: object, model: object, usage: object
+) -> None:
     if isinstance(usage, dict) and isinstance(provider, str) and isinstance(model, str):
-        tokens = [usage.get(name) for name in ("input_tokens", "output_tokens")]
-        if all(isinstance(count, int) for count in tokens):
-            cost = llm_pricing.call_cost(provider, model, usage, env.settings)
-            calls.append([provider, model, 0, None] + tokens + [cost])
+        read, written = usage.get("input_tokens"), usage.get("output_tokens")
+        if isinstance(read, int) and isinstance(written, int):
+            tokens: llm_pricing.Tokens = {"input_tokens": read, "output_tokens": written}
+            cost = llm_pricing.call_cost(provider, model, tokens, env.settings)
+            calls.append([provider, model, 0, None, read, written, cost])

@@ -3,8 +3,9 @@
 Every text is data, which the formats escape. Times are seconds since the epoch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional, Protocol, Union
 
 from synthralos.core.timestamps import to_iso
 
@@ -20,6 +21,11 @@ class Status:
     text: str
 
 
+# A cell of a table; a fact is a name and its value.
+Cell = Union[str, int, float, Status, None]
+Fact = tuple[str, Union[str, Status]]
+
+
 @dataclass
 class Heading:
     text: str
@@ -32,16 +38,16 @@ class Text:
 
 @dataclass
 class FactList:
-    """A list of names and values. :ivar rows: (name, a text or a Status)."""
+    """A list of names and values."""
 
-    rows: list
+    rows: Sequence[Fact]
 
 
 @dataclass
 class Steps:
-    """An ordered list. :ivar rows: (text, Status or None)."""
+    """An ordered list. :ivar rows: texts with their outcomes, if they have one."""
 
-    rows: list
+    rows: Sequence[tuple[str, Optional[Status]]]
 
 
 @dataclass
@@ -49,12 +55,11 @@ class Table:
     """A table.
 
     :ivar columns: column names; those in `numbers` are aligned as numbers.
-    :ivar rows: lists of texts, Statuses, numbers or None.
     """
 
-    columns: list
-    rows: list
-    numbers: tuple = ()
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -73,14 +78,14 @@ class Bar:
 class Timeline:
     started_at: float
     ended_at: float
-    bars: list
+    bars: Sequence[Bar]
 
 
 @dataclass
 class StackedBars:
     """Horizontal bars with several parts. :ivar rows: (label, [(kind, number)], note)."""
 
-    rows: list
+    rows: Sequence[tuple[str, Sequence[tuple[str, int]], str]]
 
 
 @dataclass
@@ -92,9 +97,19 @@ class Diagram:
     :ivar last: the current state of the run, and its kind.
     """
 
-    states: list
-    moves: list
+    states: Sequence[str]
+    moves: Sequence[tuple[str, str, str]]
     last: Optional[Status] = None
+
+
+Block = Union[Heading, Text, FactList, Steps, Table, Timeline, StackedBars, Diagram]
+
+
+class Cleaner(Protocol):
+    """Makes a text from elsewhere a single harmless line of at most `max_chars` characters."""
+
+    def __call__(self, text: Any, max_chars: int = ...) -> str:
+        """Return the text as that line."""
 
 
 @dataclass
@@ -102,7 +117,7 @@ class Report:
     """A report.
 
     :ivar title, subtitle, location: single lines.
-    :ivar facts: (name, value) of the most important facts.
+    :ivar facts: the most important ones.
     :ivar blocks: the blocks that follow.
     :ivar made_at: time of the report.
     :ivar data: {name: JSON value} of what the report also says in numbers, for programs.
@@ -111,20 +126,20 @@ class Report:
     title: str
     subtitle: str
     outcome: Status
-    facts: list
+    facts: Sequence[Fact]
     made_at: float
     location: str = ""
-    blocks: list = field(default_factory=list)
-    data: dict = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, heading, *blocks):
+    def add(self, heading: str, *blocks: Optional[Block]) -> None:
         """Add a section, unless all of its blocks are None."""
-        blocks = [block for block in blocks if block is not None]
-        if blocks:
-            self.blocks += [Heading(heading)] + blocks
+        present = [block for block in blocks if block is not None]
+        if present:
+            self.blocks += [Heading(heading), *present]
 
 
-def duration(seconds):
+def duration(seconds: Optional[float]) -> str:
     """Format seconds for people: 340 ms, 2.5 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return "?"
@@ -141,11 +156,11 @@ def duration(seconds):
     return "%d d %d h" % divmod(hours, 24)
 
 
-def moment(seconds):
+def moment(seconds: float) -> str:
     """Format a time for people, in UTC."""
     return to_iso(seconds).replace("T", " ").replace("Z", " UTC")
 
 
-def share(part, whole):
+def share(part: float, whole: float) -> str:
     """Format a percentage; a dash if `whole` is 0."""
     return "%d %%" % round(100.0 * part / whole) if whole else "–"

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synthralos.reports import svg_diagram
 from synthralos.reports.document import (
     SIGNS,
+    Block,
     Heading,
     Report,
     StackedBars,
@@ -68,9 +69,9 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def _sections(blocks: list[Any]) -> list[tuple[str, list[Any]]]:
+def _sections(blocks: list[Block]) -> list[tuple[str, list[Block]]]:
     """Group the blocks of a report under their headings."""
-    sections: list[tuple[str, list[Any]]] = []
+    sections: list[tuple[str, list[Block]]] = []
     for block in blocks:
         if isinstance(block, Heading):
             sections.append((block.text, []))

@@ -1,14 +1,19 @@
 """Renders a report as Markdown, for GitHub and most ticket systems."""
 
 import re
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from synthralos.reports.document import (
     BAD,
     SIGNS,
     WAIT,
+    Cell,
     Diagram,
+    Fact,
     FactList,
     Heading,
+    Report,
     StackedBars,
     Status,
     Steps,
@@ -24,7 +29,7 @@ _ACTIVE = re.compile(r"([\\`*_\[\]<>|~#&!])")
 _WIDTH = 40
 
 
-def render(report, max_rows):
+def render(report: Report, max_rows: int) -> str:
     """Render a report.
 
     :param max_rows: maximum number of rows per table, bars per timeline and the like.
@@ -38,11 +43,11 @@ def render(report, max_rows):
     return "\n".join(lines) + "\n"
 
 
-def _facts(rows):
+def _facts(rows: Sequence[Fact]) -> list[str]:
     return ["- %s: %s" % (_text(name), _cell(value)) for name, value in rows]
 
 
-def _table(table, max_rows):
+def _table(table: Table, max_rows: int) -> list[str]:
     lines = [
         _row(table.columns),
         "|" + "|".join("---:" if name in table.numbers else "---" for name in table.columns) + "|",
@@ -51,7 +56,7 @@ def _table(table, max_rows):
     return lines + _more(table.rows, max_rows)
 
 
-def _steps(steps, max_rows):
+def _steps(steps: Steps, max_rows: int) -> list[str]:
     lines = [
         "%d. %s%s" % (n, _text(text), " (%s)" % _cell(mark) if mark else "")
         for n, (text, mark) in enumerate(steps.rows[:max_rows], 1)
@@ -59,7 +64,7 @@ def _steps(steps, max_rows):
     return lines + _more(steps.rows, max_rows)
 
 
-def _timeline(timeline, max_rows):
+def _timeline(timeline: Timeline, max_rows: int) -> list[str]:
     """Draw bars of text in a code block, where nothing needs to be escaped."""
     span = max(timeline.ended_at - timeline.started_at, 0.001)
     lines = []
@@ -74,7 +79,7 @@ def _timeline(timeline, max_rows):
     return ["```text"] + lines + ["```"] + _more(timeline.bars, max_rows)
 
 
-def _shares(shares, max_rows):
+def _shares(shares: StackedBars, max_rows: int) -> list[str]:
     return [
         "- %s: %s%s" % (
             _text(label),
@@ -85,7 +90,7 @@ def _shares(shares, max_rows):
     ] + _more(shares.rows, max_rows)
 
 
-def _diagram(diagram, max_rows):
+def _diagram(diagram: Diagram, max_rows: int) -> list[str]:
     lines = [
         "%d. %s → %s%s" %
         (number, _text(from_state), _text(to_state), ": " + _text(action) if action else "")
@@ -94,7 +99,7 @@ def _diagram(diagram, max_rows):
     return lines + _more(diagram.moves, max_rows)
 
 
-_BLOCKS = {
+_BLOCKS: dict[type, Callable[[Any, int], list[str]]] = {
     Heading: lambda block, max_rows: ["## " + _text(block.text)],
     Text: lambda block, max_rows: [_text(block.text)],
     FactList: lambda block, max_rows: _facts(block.rows),
@@ -106,27 +111,27 @@ _BLOCKS = {
 }
 
 
-def _more(rows, max_rows):
+def _more(rows: Sequence[object], max_rows: int) -> list[str]:
     return ["", "%d more not shown." % (len(rows) - max_rows)] if len(rows) > max_rows else []
 
 
-def _row(cells):
+def _row(cells: Sequence[Cell]) -> str:
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
-def _cell(value):
+def _cell(value: Cell) -> str:
     if isinstance(value, Status):
         return _sign(value.kind) + _text(value.text)
     return "" if value is None else _text(str(value))
 
 
-def _sign(kind):
+def _sign(kind: str) -> str:
     return SIGNS[kind] + " " if kind in SIGNS else ""
 
 
-def _text(text):
+def _text(text: str) -> str:
     return _ACTIVE.sub(r"\\\1", " ".join(text.split()))
 
 
-def _plain(text):
+def _plain(text: str) -> str:
     return text.replace("```", "'''").replace("\n", " ")

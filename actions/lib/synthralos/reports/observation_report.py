@@ -12,7 +12,7 @@ from synthralos.automation.outcomes import REASONS, RECURRED
 from synthralos.config.modes import OBSERVE
 from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import to_iso
-from synthralos.reports.document import Report, Table, Text, duration, moment
+from synthralos.reports.document import Block, Cell, Report, Table, Text, duration, moment
 from synthralos.runtime.environment import Environment
 from synthralos.storage import observations
 
@@ -75,7 +75,7 @@ def add_observations(report: Report, observed: Observed, clean: Clean) -> None:
     if summary.first_at is None and OBSERVE not in _modes(in_force):
         return
     report.data["observed"] = _as_data(observed)
-    blocks = [
+    blocks: list[Optional[Block]] = [
         Text(_introduction(summary, in_force)),
         _groups(summary, clean),
         _runs(summary, in_force, clean),
@@ -168,13 +168,13 @@ def _names(workflow: Optional[str], runbook: Optional[str], clean: Clean) -> lis
 
 
 def _crews(summary: Summary, clean: Clean) -> Optional[Table]:
-    rows = [[clean(name), count] for name, count in summary.crews.most_common()]
+    rows: list[list[Cell]] = [[clean(name), count] for name, count in summary.crews.most_common()]
     return Table(["Crew", "Would have been assigned"], rows, ("Would have been assigned",)) \
         if rows else None
 
 
 def _questions(summary: Summary) -> Optional[Table]:
-    rows = [
+    rows: list[list[Cell]] = [
         [_REASONS.get(reason, reason), question.incidents, question.self_resolved]
         for reason, question in sorted(
             summary.questions.items(), key=lambda item: -item[1].incidents
@@ -185,7 +185,9 @@ def _questions(summary: Summary) -> Optional[Table]:
 
 
 def _no_failures(summary: Summary) -> Optional[Table]:
-    rows = [[_NO_FAILURES[name], count] for name, count in summary.no_failures.most_common()]
+    rows: list[list[Cell]] = [
+        [_NO_FAILURES[name], count] for name, count in summary.no_failures.most_common()
+    ]
     columns = ["No failure", "Alerts, each once an hour"]
     return Table(columns, rows, (columns[1],)) if rows else None
 

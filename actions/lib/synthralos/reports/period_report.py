@@ -1,6 +1,9 @@
 """The report on a period: runs, their outcomes and cost, tickets, and what was only observed."""
 
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from synthralos.core.sanitize import sanitize_line
 from synthralos.core.timestamps import parse_iso, to_iso
@@ -11,6 +14,8 @@ from synthralos.reports.document import (
     IDLE,
     PLAIN,
     WAIT,
+    Cell,
+    Fact,
     Report,
     StackedBars,
     Status,
@@ -20,7 +25,13 @@ from synthralos.reports.document import (
     moment,
     share,
 )
+from synthralos.reports.observation_report import Clean
 from synthralos.storage import run_summaries, tickets
+from synthralos.storage.run_summaries import RunFacts
+from synthralos.storage.tickets import Ticket
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
 
 DAY = 24 * 3600
 SLOWEST = MAX_REPEATED_SHOWN = 10
@@ -28,19 +39,38 @@ SLOWEST = MAX_REPEATED_SHOWN = 10
 MAX_PAGES = 50
 
 
-def build_period_report(env, days):
-    """Build the Report on the last `days` days."""
+class PeriodRun(RunFacts):
+    """The summary of a run. `made_good`: whether it failed and a later run has made it good."""
 
-    def clean(text):
+    made_good: bool
+
+
+@dataclass
+class _TargetCalls:
+    """The calls to one target, added up.
+
+    :ivar failed: how many of `count` failed.
+    :ivar seconds: how long each took, as far as it is known.
+    """
+
+    count: int = 0
+    failed: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+
+def build_period_report(env: "Environment", days: int) -> Report:
+    """Build the report on the last `days` days."""
+
+    def clean(text: Any) -> str:
         return sanitize_line(text, env.redactor, 200)
 
     now = env.now()
     since = now - days * DAY
-    runs = list(run_summaries.summaries_since(env.store, since, MAX_PAGES))
-    made_good = _mark_made_good(runs)
+    runs = _with_made_good(list(run_summaries.summaries_since(env.store, since, MAX_PAGES)))
+    made_good = sum(run["made_good"] for run in runs)
     recovered = [run for run in runs if _is_recovered(run)]
     opened, closed, waiting = _tickets(env, since)
-    facts = [
+    facts: list[Fact] = [
         ("Runs", str(len(runs))),
         ("Recovered", share(len(recovered), len(runs))),
         ("Median duration", duration(_median([_seconds(run) for run in runs]))),
@@ -86,43 +116,43 @@ def build_period_report(env, days):
     return report
 
 
-def _mark_made_good(runs):
-    """Mark the failed runs that a later run has made good, and return how many there are."""
-    open_runs = {id(run) for run in run_summaries.open_runs(runs)}
-    for run in runs:
-        run["made_good"] = id(run) not in open_runs
-    return sum(run["made_good"] for run in runs)
+def _with_made_good(summaries: list[RunFacts]) -> list[PeriodRun]:
+    open_runs = {id(summary) for summary in run_summaries.open_runs(summaries)}
+    return [{**summary, "made_good": id(summary) not in open_runs} for summary in summaries]
 
 
-def _outcome_text(recovered, number, made_good):
+def _outcome_text(recovered: int, number: int, made_good: int) -> str:
     text = "%d of %d runs recovered" % (recovered, number)
     return "%s, and %d were made good later" % (text, made_good) if made_good else text
 
 
-def _is_recovered(run):
+def _is_recovered(run: PeriodRun) -> bool:
     return run.get("outcome") == "recovered"
 
 
-def _seconds(run):
+def _seconds(run: PeriodRun) -> float:
     return run.get("duration") or 0.0
 
 
-def _median(numbers):
+def _median(numbers: Sequence[float]) -> Optional[float]:
     return statistics.median(numbers) if numbers else None
 
 
-def _cost(runs):
+def _cost(runs: Sequence[PeriodRun]) -> list[tuple[str, float]]:
     """Return [(currency, amount)] of the calls with a known price."""
-    cost_by_currency = {}
+    cost_by_currency: dict[str, float] = {}
     for run in runs:
         for call in run.get("llm") or ():
-            if call[-1] is not None:
+            cost: Any = call[-1]
+            if cost is not None:
                 currency = run.get("currency") or "?"
-                cost_by_currency[currency] = cost_by_currency.get(currency, 0.0) + call[-1]
+                cost_by_currency[currency] = cost_by_currency.get(currency, 0.0) + cost
     return sorted(cost_by_currency.items())
 
 
-def _tickets(env, since):
+def _tickets(
+    env: "Environment", since: float
+) -> tuple[list[Ticket], list[Ticket], list[Ticket]]:
     """Return the tickets (opened, closed, waiting for a person) since then."""
     all_tickets = tickets.list_tickets(env.store)
     opened = [
@@ -136,18 +166,20 @@ def _tickets(env, since):
     return opened, closed, waiting
 
 
-def _recovered_failed(runs):
+def _recovered_failed(runs: Sequence[PeriodRun]) -> list[tuple[str, int]]:
     recovered = sum(_is_recovered(run) for run in runs)
     made_good = sum(run["made_good"] for run in runs)
     parts = [(GOOD, recovered), (WAIT, made_good), (BAD, len(runs) - recovered - made_good)]
     return [part for part in parts if part[0] != WAIT or part[1]]
 
 
-def _by_day(runs, since, now):
+def _by_day(runs: Sequence[PeriodRun], since: float, now: float) -> Optional[StackedBars]:
     if not runs:
         return None
     day_starts = list(range(int(since), int(now), DAY)) + [now]
-    days = {to_iso(timestamp)[:10]: [] for timestamp in day_starts}
+    days: dict[str, list[PeriodRun]] = {
+        to_iso(timestamp)[:10]: [] for timestamp in day_starts
+    }
     for run in runs:
         days.setdefault(to_iso(run["at"])[:10], []).append(run)
     return StackedBars(
@@ -155,13 +187,15 @@ def _by_day(runs, since, now):
     )
 
 
-def _recovered_text(runs):
+def _recovered_text(runs: Sequence[PeriodRun]) -> str:
     recovered = sum(_is_recovered(run) for run in runs)
     return "%d, %s recovered" % (len(runs), share(recovered, len(runs))) if runs else "none"
 
 
-def _grouped(runs, key_of, clean):
-    groups = {}
+def _grouped(
+    runs: Sequence[PeriodRun], key_of: Callable[[PeriodRun], Optional[str]], clean: Clean
+) -> Optional[StackedBars]:
+    groups: dict[str, list[PeriodRun]] = {}
     for run in runs:
         groups.setdefault(str(key_of(run)), []).append(run)
     if not groups:
@@ -172,37 +206,36 @@ def _grouped(runs, key_of, clean):
     )
 
 
-def _targets(runs, clean):
-    stats_by_target = {}
+def _targets(runs: Sequence[PeriodRun], clean: Clean) -> Optional[Table]:
+    calls_by_target: dict[str, _TargetCalls] = {}
     for run in runs:
         names, causes = run.get("targets") or [], run.get("causes") or []
         latencies = run.get("latency_ms") or []
         for n, name in enumerate(names):
-            entry = stats_by_target.setdefault(name, [0, 0, []])
-            entry[0] += 1
-            entry[1] += n < len(causes) and causes[n] is not None
-            if n < len(latencies) and latencies[n] is not None:
-                entry[2].append(latencies[n] / 1000.0)
-    if not stats_by_target:
+            calls = calls_by_target.setdefault(name, _TargetCalls())
+            calls.count += 1
+            calls.failed += n < len(causes) and causes[n] is not None
+            latency = latencies[n] if n < len(latencies) else None
+            if latency is not None:
+                calls.seconds.append(latency / 1000.0)
+    if not calls_by_target:
         return None
-    rows = [
+    rows: list[list[Cell]] = [
         [
             clean(name),
-            calls,
-            Status(BAD, str(failed)) if failed else 0,
-            share(calls - failed, calls),
-            duration(_median(latencies)) if latencies else None,
+            calls.count,
+            Status(BAD, str(calls.failed)) if calls.failed else 0,
+            share(calls.count - calls.failed, calls.count),
+            duration(_median(calls.seconds)) if calls.seconds else None,
         ]
-        for name, (calls, failed, latencies) in sorted(
-            stats_by_target.items(), key=lambda item: -item[1][0]
-        )
+        for name, calls in sorted(calls_by_target.items(), key=lambda item: -item[1].count)
     ]
     columns = ["Target", "Calls", "Failed", "Answered", "Median"]
     return Table(columns, rows, tuple(columns[1:]))
 
 
-def _causes(runs, clean):
-    count_by_cause = {}
+def _causes(runs: Sequence[PeriodRun], clean: Clean) -> Optional[StackedBars]:
+    count_by_cause: dict[str, int] = {}
     for run in runs:
         if not _is_recovered(run) and not run["made_good"]:
             key = run.get("cause") or "unknown"
@@ -211,10 +244,10 @@ def _causes(runs, clean):
     return StackedBars([(clean(name), [(BAD, n)], "%d" % n) for name, n in rows]) if rows else None
 
 
-def _runs(runs, clean):
+def _runs(runs: Sequence[PeriodRun], clean: Clean) -> Optional[Table]:
     if not runs:
         return None
-    rows = [
+    rows: list[list[Cell]] = [
         [clean(run.get("workflow")), _outcome(run), duration(_seconds(run)),
          run.get("attempts"), run.get("repeats"), moment(run["at"]), clean(run.get("run") or "")]
         for run in runs
@@ -223,7 +256,7 @@ def _runs(runs, clean):
     return Table(columns, rows, ("Took", "Attempts", "Repeats"))
 
 
-def _outcome(run):
+def _outcome(run: PeriodRun) -> Status:
     if _is_recovered(run):
         return Status(GOOD, "recovered")
     if run["made_good"]:
@@ -231,10 +264,10 @@ def _outcome(run):
     return Status(BAD, str(run.get("cause") or "failed"))
 
 
-def _waiting(tickets_waiting, clean):
+def _waiting(tickets_waiting: Sequence[Ticket], clean: Clean) -> Optional[Table]:
     if not tickets_waiting:
         return None
-    rows = [
+    rows: list[list[Cell]] = [
         [ticket["ticket"], clean(ticket["subject"]), clean(ticket["cause"]),
          Status(WAIT if ticket["status"] == tickets.IN_PROGRESS else BAD,
               ticket["status"].replace("_", " ")),

@@ -1,13 +1,20 @@
 """Loads the data of a run for a report: executions, attempts, plan and costs."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import parse_iso
 from synthralos.storage import run_summaries
 from synthralos.storage.stackstorm_api import ENDED
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
+    from synthralos.storage.run_summaries import RunFacts
+    from synthralos.storage.stackstorm_api import Row
+    from synthralos.telemetry.llm_pricing import CallRow
 
 ATTRIBUTES = "action.ref,action.runner_type,status,start_timestamp,end_timestamp,parameters," \
     "context,result"
@@ -33,10 +40,10 @@ class Node:
     started_at: float
     ended_at: float
     is_over: bool
-    parameters: dict
-    output: dict
-    result: dict
-    children: list = field(default_factory=list)
+    parameters: dict[str, Any]
+    output: dict[str, Any]
+    result: dict[str, Any]
+    children: "list[Node]" = field(default_factory=list)
     is_workflow: bool = False
 
 
@@ -46,16 +53,15 @@ class AttemptGroup:
 
     :ivar node: the execution of the run.
     :ivar trail, plan: from the output of the run, or from its newest case.
-    :ivar calls: LLM calls, in the form of run_summaries.
     """
 
     node: Node
-    trail: list
-    plan: Optional[dict]
-    calls: list
+    trail: list[dict[str, Any]]
+    plan: Optional[dict[str, Any]]
+    calls: "list[CallRow]"
 
     @property
-    def attempts(self):
+    def attempts(self) -> list[dict[str, Any]]:
         return [entry for entry in self.trail if "attempt" in entry]
 
 
@@ -70,18 +76,18 @@ class RunData:
     """
 
     top: Node
-    attempt_groups: list
-    case: dict
-    summary: dict
+    attempt_groups: list[AttemptGroup]
+    case: dict[str, Any]
+    summary: "RunFacts"
     cut: bool
 
     @property
-    def workflow(self):
+    def workflow(self) -> str:
         return self.top.action[len(PACK):]
 
 
-def load_run(env, execution):
-    """Load the RunData of an execution.
+def load_run(env: "Environment", execution: "Row") -> RunData:
+    """Load the data of an execution.
 
     :param execution: an execution of StackStorm, with ATTRIBUTES.
     :raises InvalidInput: the execution does not belong to this pack.
@@ -103,7 +109,9 @@ def load_run(env, execution):
     return RunData(top, groups, case, summaries.get(top.id, {}), budget[0] <= 0)
 
 
-def _attempt_group(node, case, summaries):
+def _attempt_group(
+    node: Node, case: dict[str, Any], summaries: "dict[str, RunFacts]"
+) -> AttemptGroup:
     trail = node.output.get("trail") or (case.get("progress") or {}).get("trail") or []
     plan = node.output.get("plan") or case.get("plan")
     return AttemptGroup(
@@ -114,14 +122,14 @@ def _attempt_group(node, case, summaries):
     )
 
 
-def iter_executions(node, depth=0):
+def iter_executions(node: Node, depth: int = 0) -> Iterator[tuple[Node, int]]:
     """Yield (execution, depth) of all descendants of `node`, in the order of their start."""
     for child in node.children:
         yield child, depth
         yield from iter_executions(child, depth + 1)
 
 
-def _load_tree(env, execution, budget, depth):
+def _load_tree(env: "Environment", execution: "Row", budget: list[int], depth: int) -> Node:
     budget[0] -= 1
     node = _parse_execution(env, execution)
     if node.is_workflow and depth < MAX_DEPTH:
@@ -132,11 +140,9 @@ def _load_tree(env, execution, budget, depth):
     return node
 
 
-def _parse_execution(env, execution):
-    action, result = execution.get("action") or {}, execution.get("result")
-    result = result if isinstance(result, dict) else {}
-    result_body = result.get("result") if isinstance(result.get("result"), dict) else {}
-    output = result.get("output") if isinstance(result.get("output"), dict) else result_body
+def _parse_execution(env: "Environment", execution: "Row") -> Node:
+    action, result = execution.get("action") or {}, _mapping(execution.get("result"))
+    result_body, output = _mapping(result.get("result")), result.get("output")
     started_at = parse_iso(execution.get("start_timestamp")) or env.now()
     status = execution.get("status") or "unknown"
     orquesta = (execution.get("context") or {}).get("orquesta") or {}
@@ -152,13 +158,18 @@ def _parse_execution(env, execution):
         ended_at=max(started_at, parse_iso(execution.get("end_timestamp")) or env.now()),
         is_over=status in ENDED,
         parameters=execution.get("parameters") or {},
-        output=output,
+        output=output if isinstance(output, dict) else result_body,
         result=result_body,
         is_workflow=action.get("runner_type") == "orquesta",
     )
 
 
-def _newest_case(env, top):
+def _mapping(value: object) -> dict[str, Any]:
+    """Return a mapping, or {} for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _newest_case(env: "Environment", top: Node) -> dict[str, Any]:
     """Return the content of the newest case of the run's own tasks, or {}."""
     for child in reversed(top.children or [top]):
         following = child.result.get("next")
@@ -177,9 +188,11 @@ def _newest_case(env, top):
     return {}
 
 
-def _summaries(env, top, run_ids):
+def _summaries(
+    env: "Environment", top: Node, run_ids: Collection[Optional[str]]
+) -> "dict[str, RunFacts]":
     """Return {execution id: summary} of the runs that have a summary."""
-    summaries = {}
+    summaries: dict[str, RunFacts] = {}
     for summary in run_summaries.summaries_since(env.store, top.started_at - CLOCK_SKEW_SECONDS):
         if summary.get("run") in run_ids:
             summaries[summary["run"]] = summary

@@ -1,5 +1,7 @@
 """The report on a run: the failure, the attempts, the outcome, and the cost."""
 
+from typing import TYPE_CHECKING, Any, Optional
+
 from synthralos.core.sanitize import sanitize_line
 from synthralos.core.timestamps import parse_iso
 from synthralos.escalation import ticket_analysis as advice
@@ -11,6 +13,10 @@ from synthralos.reports.document import (
     PLAIN,
     WAIT,
     Bar,
+    Block,
+    Cell,
+    Cleaner,
+    Fact,
     FactList,
     Report,
     Status,
@@ -23,21 +29,25 @@ from synthralos.reports.document import (
 )
 from synthralos.reports.run_data import iter_executions
 
+if TYPE_CHECKING:
+    from synthralos.reports.run_data import AttemptGroup, Node, RunData
+    from synthralos.runtime.environment import Environment
+
 MAX_CELL_CHARS = 400
 _KIND = {"succeeded": GOOD, "failed": BAD, "timeout": BAD, "abandoned": BAD, "canceled": IDLE}
 _CALLING = ("execute_recovery", "call_llm", "execute_request")
 
 
-def build_run_report(env, run):
-    """Build the Report on a run_data.RunData."""
+def build_run_report(env: "Environment", run: "RunData") -> Report:
+    """Build the report on a run."""
     top = run.top
 
-    def clean(text, longest=MAX_CELL_CHARS):
-        return sanitize_line(text, env.redactor, longest)
+    def clean(text: Any, max_chars: int = MAX_CELL_CHARS) -> str:
+        return sanitize_line(text, env.redactor, max_chars)
 
     attempts = [entry for group in run.attempt_groups for entry in group.attempts]
     elapsed = duration(top.ended_at - top.started_at)
-    facts = [("Duration" if top.is_over else "Running for", elapsed)]
+    facts: list[Fact] = [("Duration" if top.is_over else "Running for", elapsed)]
     if attempts:
         attempt_counts = (run.summary.get("attempts"), top.output.get("attempts"), len(attempts))
         facts.append(
@@ -79,8 +89,8 @@ def build_run_report(env, run):
     return report
 
 
-def outcome(run):
-    """Return the outcome of the run, in a word or two, as a Status."""
+def outcome(run: "RunData") -> Status:
+    """Return the outcome of the run, in a word or two."""
     top, output = run.top, run.top.output
     if not top.is_over:
         return Status(WAIT, top.status)
@@ -93,7 +103,7 @@ def outcome(run):
     return Status(GOOD, "recovered" if recovered else "succeeded")
 
 
-def subject_of(run):
+def subject_of(run: "RunData") -> Optional[str]:
     """Return the agent, model, route or orchestration that the run was about, or None."""
     parameters = run.top.parameters
     request = parameters.get("original_request")
@@ -114,7 +124,7 @@ def subject_of(run):
     return None
 
 
-def _sentence(run):
+def _sentence(run: "RunData") -> str:
     """Return the error of the run, else the summary of its last task, else its status."""
     error = run.top.output.get("error")
     if isinstance(error, dict) and (error.get("reason") or error.get("message")):
@@ -125,9 +135,10 @@ def _sentence(run):
     return "status %s" % run.top.status
 
 
-def _timeline(run, clean):
+def _timeline(run: "RunData", clean: Cleaner) -> Timeline:
     """Build the timeline of tasks and sub-runs, the waits between them, and the attempts."""
-    bars, previous = [], {}
+    bars: list[Bar] = []
+    previous: dict[int, Node] = {}
     rounds = _rounds(run)
     for node, depth in iter_executions(run.top):
         # StackStorm counts the delay before a task as part of its execution.
@@ -154,18 +165,18 @@ def _timeline(run, clean):
     return Timeline(started_at, max([run.top.ended_at] + [bar.ended_at for bar in bars]), bars)
 
 
-def _delay(node):
+def _delay(node: "Node") -> int:
     following = node.result.get("next")
     delay = following.get("delay") if isinstance(following, dict) else 0
     return delay if isinstance(delay, int) else 0
 
 
-def _rounds(run):
+def _rounds(run: "RunData") -> dict[str, list[dict[str, Any]]]:
     """Return {execution id of a task: its attempts}.
 
     Round n belongs to the n-th task of a run that calls a target.
     """
-    attempts = {}
+    attempts: dict[str, list[dict[str, Any]]] = {}
     for group in run.attempt_groups:
         calling = [
             node for node in group.node.children if node.action.partition(".")[2] in _CALLING
@@ -177,7 +188,7 @@ def _rounds(run):
     return attempts
 
 
-def _bar(entry, node, depth, clean):
+def _bar(entry: dict[str, Any], node: "Node", depth: int, clean: Cleaner) -> Bar:
     seconds = (entry.get("latency_ms") or 0) / 1000.0
     # An attempt without a start time is shown at the end of its task.
     started_at = parse_iso(entry.get("at")) or node.ended_at - seconds
@@ -192,8 +203,8 @@ def _bar(entry, node, depth, clean):
     )
 
 
-def _attempts(run, clean):
-    rows = []
+def _attempts(run: "RunData", clean: Cleaner) -> Optional[Table]:
+    rows: list[list[Cell]] = []
     for node, entry in (
         (group.node, entry) for group in run.attempt_groups for entry in group.trail
     ):
@@ -231,16 +242,16 @@ def _attempts(run, clean):
     )
 
 
-def _plan(group, clean):
+def _plan(group: "AttemptGroup", clean: Cleaner) -> tuple[Block, ...]:
     plan = group.plan or {}
     steps = plan.get("steps")
     if not isinstance(steps, list) or not steps:
         return ()
-    attempts_by_step = {}
+    attempts_by_step: dict[int, list[dict[str, Any]]] = {}
     for entry in group.attempts:
         n = (entry["attempt"] - 1) % len(steps)
         attempts_by_step.setdefault(n, []).append(entry)
-    rows = []
+    rows: list[tuple[str, Optional[Status]]] = []
     for n, step in enumerate(steps):
         step = step if isinstance(step, dict) else {}
         text = "%s: %s" % (step.get("action"), step.get("description") or "")
@@ -250,13 +261,13 @@ def _plan(group, clean):
             numbers = ", ".join(str(entry["attempt"]) for entry in attempts_by_step[n])
             mark = Status(GOOD if succeeded else BAD, "attempt %s" % numbers)
         rows.append((clean(text), mark))
-    facts = [("Source", clean(plan.get("source") or "?", 80))]
+    facts: list[Fact] = [("Source", clean(plan.get("source") or "?", 80))]
     if plan.get("confidence") is not None:
         facts.append(("Confidence", clean(plan["confidence"], 20)))
     return FactList(facts), Steps(rows)
 
 
-def _assignments(run, clean):
+def _assignments(run: "RunData", clean: Cleaner) -> Optional[Table]:
     """Build the table of assigned crews, with the impact of each failed node."""
     assignments = run.top.output.get("assignments")
     if not isinstance(assignments, list) or not assignments:
@@ -266,7 +277,7 @@ def _assignments(run, clean):
     impact_by_node = {
         impact.get("node"): impact for impact in nodes or () if isinstance(impact, dict)
     }
-    rows = []
+    rows: list[list[Cell]] = []
     for assignment in assignments:
         node_impact = impact_by_node.get(assignment.get("node")) or {}
         is_assigned = assignment.get("status") == "Assigned"
@@ -280,10 +291,12 @@ def _assignments(run, clean):
     return Table(columns, rows, ("Nodes", "People"))
 
 
-def _failure(run, clean):
+def _failure(run: "RunData", clean: Cleaner) -> tuple[Optional[Block], ...]:
     reported = run.case.get("failure")
     error = run.top.output.get("error")
-    facts, heading, steps = [], None, None
+    facts: list[Fact] = []
+    heading: Optional[Text] = None
+    steps: Optional[Steps] = None
     if isinstance(reported, dict):
         facts.append(("Reported", clean("%s (%s, severity %s)" % (
             reported.get("cause"), reported.get("type"), reported.get("severity")))))
@@ -303,8 +316,8 @@ def _failure(run, clean):
     return (FactList(facts) if facts else None), heading, steps
 
 
-def _executions(run, clean):
-    rows = [
+def _executions(run: "RunData", clean: Cleaner) -> Optional[Table]:
+    rows: list[list[Cell]] = [
         # Neither form of a report keeps spaces.
         ["› " * depth + clean(node.task, 80), clean(node.action, 120),
          Status(_KIND.get(node.status, PLAIN), clean(node.status, 30)),

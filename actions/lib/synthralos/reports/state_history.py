@@ -1,16 +1,23 @@
 """The states that a run went through, and its steps."""
 
+from typing import TYPE_CHECKING, Any, Optional
+
 from synthralos.reports.document import (
     BAD,
     GOOD,
     IDLE,
     PLAIN,
     WAIT,
+    Cell,
+    Cleaner,
     Diagram,
     Status,
     Table,
     duration,
 )
+
+if TYPE_CHECKING:
+    from synthralos.reports.run_data import RunData
 
 # The states of infrastructure_repair, in the order of a run without errors.
 _REPAIR = ("INIT", "FAILURE_DETECTION", "IMPACT_ANALYSIS", "REPAIR_PLANNING", "EXECUTION",
@@ -19,8 +26,8 @@ _STATUS = {"completed": GOOD, "failed": BAD, "skipped": IDLE, "refused": IDLE, "
            "running": PLAIN}
 
 
-def run_states(run, clean):
-    """Return (Diagram or None, Table of steps or None)."""
+def run_states(run: "RunData", clean: Cleaner) -> tuple[Optional[Diagram], Optional[Table]]:
+    """Return the diagram of the states and the table of the steps, as far as there are any."""
     history = run.top.output.get("step_history") or run.case.get("step_history")
     if isinstance(history, list) and history:
         moves = [
@@ -36,7 +43,7 @@ def run_states(run, clean):
     return _diagram_of_tasks(run, clean), _steps(steps, clean)
 
 
-def _diagram_of_tasks(run, clean):
+def _diagram_of_tasks(run: "RunData", clean: Cleaner) -> Optional[Diagram]:
     """Draw the tasks as states, for a workflow without states of its own."""
     names = [clean(child.task.partition("[")[0], 60) for child in run.top.children]
     # All items of a task count as a single visit.
@@ -48,7 +55,9 @@ def _diagram_of_tasks(run, clean):
     return _diagram(run, [], moves)
 
 
-def _diagram(run, states, moves):
+def _diagram(
+    run: "RunData", states: list[str], moves: list[tuple[str, str, str]]
+) -> Diagram:
     for name in [name for from_state, to_state, _ in moves for name in (from_state, to_state)]:
         if name not in states:
             states.append(name)
@@ -57,8 +66,8 @@ def _diagram(run, states, moves):
     return Diagram(states, moves, Status(kind, last))
 
 
-def _steps(steps, clean):
-    rows = []
+def _steps(steps: list[dict[str, Any]], clean: Cleaner) -> Table:
+    rows: list[list[Cell]] = []
     for step in steps:
         if "step_name" in step:
             status = str(step.get("status"))
@@ -93,5 +102,5 @@ def _steps(steps, clean):
     )
 
 
-def _duration_text(seconds):
+def _duration_text(seconds: object) -> Optional[str]:
     return duration(seconds) if isinstance(seconds, (int, float)) else None

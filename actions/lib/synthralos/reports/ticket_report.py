@@ -1,5 +1,7 @@
 """The report on a ticket: the analysis of ticket.get, to print or to forward."""
 
+from typing import TYPE_CHECKING, Any
+
 from synthralos.core.sanitize import sanitize_line
 from synthralos.escalation import ticket_analysis as escalation
 from synthralos.escalation import ticket_evidence
@@ -16,15 +18,19 @@ from synthralos.reports.document import (
     Table,
 )
 
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
+    from synthralos.storage.tickets import Ticket
+
 MAX_CELL_CHARS = 400
 _STATUS = {"open": BAD, "in_progress": WAIT, "resolved": GOOD}
 _LEVEL = {"critical_alert": BAD, "human_intervention": WAIT, "supervisor_review": PLAIN}
 
 
-def build_ticket_report(env, ticket):
-    """Build the Report on a ticket as tickets.get returns it."""
+def build_ticket_report(env: "Environment", ticket: "Ticket") -> Report:
+    """Build the report on a ticket as tickets.get returns it."""
 
-    def clean(text):
+    def clean(text: Any) -> str:
         return sanitize_line(text, env.redactor, MAX_CELL_CHARS)
 
     analysis = escalation.analyze_ticket(env, ticket)
