@@ -71,7 +71,7 @@ def world(make_env):
 def test_an_approval_says_which_answers_it_takes(world, properties, name, takes_text):
     env, _ = world(properties)
     (approval,) = approvals.pending(env)
-    assert (approval["answer"], approval["takes_text"]) == (name, takes_text)
+    assert (approval["answer_property"], approval["takes_text"]) == (name, takes_text)
 
 
 def test_a_text_is_sent_so_that_stackstorm_cannot_render_it(world):

@@ -295,7 +295,7 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
     assert handle.status == "paused", handle.document()["result"]
     response = world.local.run("synthralos.approval.list")["result"]["result"]["approvals"]
     [approval] = response
-    assert (approval["run"], approval["id"], approval["answer"]) == (
+    assert (approval["run"], approval["id"], approval["answer_property"]) == (
         handle.id, handle.id, "approved")
     assert approval["until"] > approval["since"]
     for part in ("web-1: synthralos.repair_by_first (DiskFull/first)", "mount=/data",

@@ -37,7 +37,7 @@ class PendingApproval(TypedDict):
 
     `id` is what an answer names: the run or, from the second question of the run on, the run and
     the `number` of the question. `question` is the question that the run stored, else the
-    description in the inquiry's schema; `answer` is the name of the property to decide, or None if
+    description in the inquiry's schema; `answer_property` is the property to decide, or None if
     there are several; `until` is None without a time limit; `takes_text` says whether a text is an
     answer, too.
     """
@@ -50,7 +50,7 @@ class PendingApproval(TypedDict):
     since: str
     until: Optional[str]
     question: str
-    answer: Optional[str]
+    answer_property: Optional[str]
     takes_text: bool
 
 
@@ -85,7 +85,7 @@ def _approvals(
                 "since": to_iso(since),
                 "until": None if until is None else to_iso(until),
                 "question": stored_inquiry.get("question") or schema_question,
-                "answer": name,
+                "answer_property": name,
                 "takes_text": takes_text,
             }
         )
@@ -146,10 +146,10 @@ def answer(
             raise InvalidInput("answer", None, reason, hint)
         _respond(env, execution_id, approval, {ANSWER: encoded})
         return approval
-    if approval["answer"] is None:
+    if approval["answer_property"] is None:
         hint = "Answer it with `st2 inquiry respond %s`" % approval["inquiry"]
         raise InvalidInput("execution_id", execution_id, "asks for more than a yes or no", hint)
-    _respond(env, execution_id, approval, {approval["answer"]: approved})
+    _respond(env, execution_id, approval, {approval["answer_property"]: approved})
     return approval
 
 
