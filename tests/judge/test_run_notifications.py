@@ -8,13 +8,12 @@ import requests
 from fixtures import PACK
 from fixtures.agent_servers import KEY, WEBHOOK_KEY, langgraph, python_server
 from fixtures.sdk_judge import sdk_judge
-from fixtures.waiting import PATIENCE_SECONDS, until
+from fixtures.waiting import ENDED, PATIENCE_SECONDS, until
 from fixtures.webhook_receiver import webhook_receiver
 
 from st2local import St2Local
 from synthralos.calls.agent_platforms.run_notifications import read_notification
 
-ENDED = ("succeeded", "failed", "canceled", "timeout")
 HOSTILE = "{{ 7*7 }} <% ctx().st2 %> \u202e"
 
 

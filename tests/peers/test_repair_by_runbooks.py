@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from fixtures.prometheus import ALERTMANAGER, NODE_EXPORTER, PROMETHEUS, ExporterPlant
-from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
+from fixtures.waiting import ENDED, PATIENCE_SECONDS, limit_under_test, until
 from fixtures.workshop import Workshop
 
 from sandbox import Sandbox
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 # Prometheus scrapes and evaluates each second; a busy machine gets some more.
 SETTLE = 10
-ENDED = ("succeeded", "failed", "canceled", "timeout")
 
 
 @pytest.fixture

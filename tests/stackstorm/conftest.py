@@ -10,8 +10,7 @@ import subprocess
 
 import pytest
 import requests
-from fixtures.waiting import LIVE_PATIENCE_SECONDS, PATIENCE_SECONDS, until
-from live_host import ENDED
+from fixtures.waiting import ENDED, LIVE_PATIENCE_SECONDS, PATIENCE_SECONDS, until
 
 from sandbox import Sandbox
 

@@ -1,9 +1,8 @@
-"""The processes of a live StackStorm on this machine, and runs that wait or have ended."""
+"""The processes of a live StackStorm on this machine, and runs that wait."""
 import os
 import signal
 import subprocess
 
-ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
 # What a process of these actions has on its command line.
 ATTEMPT = "python_action_wrapper.*execute_recovery.py"
 STEP = "python_action_wrapper.*waves.py"

@@ -9,8 +9,8 @@ import signal
 
 import pytest
 from fixtures.agent_servers import KEY, langgraph, lines, started_runs
-from fixtures.waiting import LIVE_PATIENCE_SECONDS, let_pass, limit_under_test, until
-from live_host import ATTEMPT, ENDED, kill, processes, waits
+from fixtures.waiting import ENDED, LIVE_PATIENCE_SECONDS, let_pass, limit_under_test, until
+from live_host import ATTEMPT, kill, processes, waits
 
 AGENT_SECONDS = 8
 LONG_AGENT_SECONDS = int(os.environ.get("LONG_AGENT_SECONDS") or 60)

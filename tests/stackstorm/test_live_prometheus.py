@@ -20,8 +20,8 @@ from fixtures.prometheus import (
     ExporterPlant,
     answers,
 )
-from fixtures.waiting import LIVE_PATIENCE_SECONDS, PATIENCE_SECONDS, limit_under_test, until
-from live_host import ENDED, kill, processes
+from fixtures.waiting import ENDED, LIVE_PATIENCE_SECONDS, PATIENCE_SECONDS, limit_under_test, until
+from live_host import kill, processes
 from live_rules import enabled
 from test_live_runbooks import executions
 

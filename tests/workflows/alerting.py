@@ -1,9 +1,8 @@
 """Alerts and failed executions, as rules hand them over to st2local, and what comes of them."""
-from fixtures.waiting import until
+from fixtures.waiting import ENDED, until
 
 AGENT = {"alertname": "AgentDown", "agent_id": "trainer_01", "severity": "warning"}
 QUERY = {"query": "Summarise the report", "description": "the agent timed out"}
-ENDED = ("succeeded", "failed", "canceled", "timeout")
 HOSTILE = ["{{ config_context.token }}", "<% ctx().st2 %>", "<%= erb %>", "{% raw %}",
            "a\u0000b", "\u202e\U0001f600", "x" * 100000]
 

@@ -5,13 +5,12 @@ import shlex
 import pytest
 import yaml
 from fixtures import PACK, foreign_packs
-from fixtures.waiting import until
+from fixtures.waiting import ENDED, until
 
 from sandbox import ok
 from st2local import arguments
 
 HEADING = "## From zero to: a full disk repairs itself"
-ENDED = ("succeeded", "failed", "canceled", "timeout")
 SERIES = {"instance": "web-1:9100", "mountpoint": "/var", "fstype": "ext4", "job": "node"}
 
 

@@ -5,10 +5,9 @@ import threading
 
 import pytest
 from fixtures.monitoring_server import MonitoringServer
-from fixtures.waiting import PATIENCE_SECONDS, let_pass, until
+from fixtures.waiting import ENDED, PATIENCE_SECONDS, let_pass, until
 from fixtures.workshop import Workshop
 
-ENDED = ("succeeded", "failed", "canceled", "timeout")
 POD = {"alertname": "KubePodCrashLooping", "namespace": "shop", "pod": "web-7f9c"}
 NOT_READY = dict(POD, alertname="KubePodNotReady")
 WAITING = dict(POD, alertname="KubeContainerWaiting", container="web")

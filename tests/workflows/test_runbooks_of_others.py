@@ -6,12 +6,11 @@ parameters of the real ones; what they change is what Prometheus then returns fo
 import pytest
 import yaml
 from fixtures import PACK, foreign_packs
-from fixtures.waiting import until
+from fixtures.waiting import ENDED, until
 
 from sandbox import ok, status
 
 FOLDER = PACK / "tests" / "fixtures" / "runbooks"
-ENDED = ("succeeded", "failed", "canceled", "timeout")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 HOST = {"alertname": "HostDown", "instance": "web-1:9100", "job": "node", "severity": "critical"}
 MYSQL = {"alertname": "MySqlConnectionErrors", "namespace": "shop", "pod": "orders-7f9c-x2x4z"}
