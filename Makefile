@@ -27,8 +27,9 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/python dev/demo.py
 
+# Four workers on two cores: the tests of real servers wait more than they compute.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(TESTS)
 
 # LiteLLM, as the oracle of tests/judge/test_provider_failures.py; the SDKs of the providers and aimock, as those of
 # tests/judge/test_wire_types.py and tests/judge/test_wires_over_http.py; real servers of agents for the others.
