@@ -1,4 +1,4 @@
-"""A JSON value in a form that StackStorm can pass on and store."""
+"""JSON values: read from elsewhere, and in a form that StackStorm can pass on and store."""
 
 import json
 import math
@@ -6,6 +6,11 @@ from typing import Any
 
 MAX_DEPTH = 40
 _MAX_INTEGER = 2**63 - 1
+
+
+def object_or_empty(value: object) -> dict[str, Any]:
+    """Return `value` if it is a JSON object, else {}."""
+    return value if isinstance(value, dict) else {}
 
 
 def to_json_safe(value: Any, depth: int = 0) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from synthralos.core.json_safe import object_or_empty
 from synthralos.metrics import definitions as f
 from synthralos.storage.run_summaries import RunFacts
 
@@ -39,7 +40,7 @@ def _end(event: RunFacts, workflow: object) -> Iterator[Update]:
     if event.get("redrive"):
         result = "completed" if event.get("outcome") == "recovered" else "failed"
         yield f.REDRIVEN, (workflow, result), 1
-    for transition, count in _mapping(event.get("transitions")).items():
+    for transition, count in object_or_empty(event.get("transitions")).items():
         from_state, _, to_state = str(transition).partition("->")
         yield f.TRANSITIONS, (workflow, from_state, to_state), count
 
@@ -90,7 +91,3 @@ def _llm(event: RunFacts) -> Iterator[Update]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> dict[Any, Any]:
-    return value if isinstance(value, dict) else {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synthralos.core.json_safe import object_or_empty
 from synthralos.reports.document import Block, Cell, Fact, Table, Text
 from synthralos.telemetry import llm_pricing
 
@@ -84,8 +85,7 @@ def money(amount: float, currency: str) -> str:
 def _calls_from_output(env: Environment, run: RunData) -> list[CallRow]:
     """Return the calls of a run without a summary, in the form of llm_pricing."""
     calls: list[CallRow] = []
-    result = run.top.output.get("result")
-    result = result if isinstance(result, dict) else {}
+    result = object_or_empty(run.top.output.get("result"))
     _append_call(env, calls, result.get("provider"), result.get("model"), result.get("usage"))
     for step in run.top.output.get("stepLogs") or ():
         if isinstance(step, dict) and isinstance(step.get("model"), str):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.core.errors import InvalidInput
+from synthralos.core.json_safe import object_or_empty
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import parse_iso
 from synthralos.storage import run_summaries
@@ -141,8 +142,8 @@ def _load_tree(env: "Environment", execution: "Row", budget: list[int], depth: i
 
 
 def _parse_execution(env: "Environment", execution: "Row") -> Node:
-    action, result = execution.get("action") or {}, _mapping(execution.get("result"))
-    result_body, output = _mapping(result.get("result")), result.get("output")
+    action, result = execution.get("action") or {}, object_or_empty(execution.get("result"))
+    result_body, output = object_or_empty(result.get("result")), result.get("output")
     started_at = parse_iso(execution.get("start_timestamp")) or env.now()
     status = execution.get("status") or "unknown"
     orquesta = (execution.get("context") or {}).get("orquesta") or {}
@@ -164,16 +165,10 @@ def _parse_execution(env: "Environment", execution: "Row") -> Node:
     )
 
 
-def _mapping(value: object) -> dict[str, Any]:
-    """Return a mapping, or {} for anything else."""
-    return value if isinstance(value, dict) else {}
-
-
 def _newest_case(env: "Environment", top: Node) -> dict[str, Any]:
     """Return the content of the newest case of the run's own tasks, or {}."""
     for child in reversed(top.children or [top]):
-        following = child.result.get("next")
-        following = following if isinstance(following, dict) else {}
+        following = object_or_empty(child.result.get("next"))
         for case in (
             child.result.get("carry"),
             following.get("carry"),

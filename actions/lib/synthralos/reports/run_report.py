@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Optional
 
+from synthralos.core.json_safe import object_or_empty
 from synthralos.core.sanitize import sanitize_line
 from synthralos.core.timestamps import parse_iso
 from synthralos.escalation import ticket_analysis as advice
@@ -106,8 +107,7 @@ def outcome(run: "RunData") -> Status:
 def subject_of(run: "RunData") -> Optional[str]:
     """Return the agent, model, route or orchestration that the run was about, or None."""
     parameters = run.top.parameters
-    request = parameters.get("original_request")
-    request = request if isinstance(request, dict) else {}
+    request = object_or_empty(parameters.get("original_request"))
     for candidate in (
         parameters.get("agent_id"),
         parameters.get("orchestration"),
